@@ -1,0 +1,199 @@
+"""A model -> its channel units, by one forward abstract interpretation."""
+
+from dataclasses import dataclass
+from dataclasses import field
+
+import keras
+import numpy as np
+from keras import tree
+
+from keras_df.graph.channels import INPUT
+from keras_df.graph.channels import OUTPUT
+from keras_df.graph.channels import Channels
+from keras_df.graph.channels import UnitTable
+from keras_df.graph.registry import Call
+from keras_df.graph.registry import Keep
+from keras_df.graph.registry import find_rule
+from keras_df.graph.walk import graph_of
+from keras_df.graph.walk import is_graph
+from keras_df.graph.walk import walk
+from keras_df.graph.walk import walk_nested
+
+UNWRITTEN = "no layer that can be pruned writes it"
+UNKNOWN_SIZE = 224
+"""The size that stands in for an unknown (None) dimension of an input."""
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """A layer or operation of a model and what its calls looked like.
+
+    Attributes:
+        path: Names that lead to the operation, joined by `/`.
+        operation: The layer or operation itself.
+        flows: List of `Flow`, one per call.
+        inputs: List of lists of `Channels`, the tensors read by each call.
+    """
+
+    path: str
+    operation: object
+    flows: list = field(default_factory=list)
+    inputs: list = field(default_factory=list)
+
+    @property
+    def flow(self):
+        """The `Flow` of the first call; the units of all calls agree."""
+        return self.flows[0]
+
+    @property
+    def kernel(self):
+        return self.flow.kernel
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelGraph:
+    """The channel units of a model.
+
+    Attributes:
+        nodes: Dict from path to `Node`, in order of execution.
+        units: Integer array that maps raw ids to units.
+        reasons: Dict from each unit that must stay to the reason.
+        tensors: Dict from the path of a node to a list of integer arrays,
+            the units of each of its outputs. A tensor may not be emptied.
+        outputs: List of `Channels`, the outputs of the model.
+    """
+
+    nodes: dict
+    units: np.ndarray
+    reasons: dict
+    tensors: dict
+    outputs: list
+
+    @property
+    def unit_count(self):
+        return int(self.units.max()) + 1 if len(self.units) else 0
+
+    @property
+    def prunable(self):
+        """Boolean array of shape `(unit_count,)`."""
+        prunable = np.ones(self.unit_count, bool)
+        prunable[list(self.reasons)] = False
+        return prunable
+
+    def keep(self, kept):
+        """Returns the `Keep` for a boolean array of shape `(unit_count,)`."""
+        return Keep(self.units, kept)
+
+    def kernels(self):
+        """Returns the nodes whose layer has a kernel, by path."""
+        return {
+            path: node
+            for path, node in self.nodes.items()
+            if node.kernel is not None
+        }
+
+
+def analyze(model):
+    """Finds the channel units of a model.
+
+    Args:
+        model: A built Functional or Sequential model. It is not modified.
+
+    Returns:
+        A `ChannelGraph`.
+
+    Raises:
+        TypeError: If `model` is not a `keras.Model`.
+        ValueError: If `model` is subclassed or not built.
+
+    Example:
+
+    >>> graph = analyze(keras.applications.MobileNetV2(weights=None))
+    >>> graph.prunable.sum(), graph.unit_count
+    """
+    analysis = _Analysis()
+    inputs = [_input_channels(tensor) for tensor in graph_of(model).inputs]
+    outputs = tree.flatten(walk(model, inputs, analysis.visit))
+    for tensor in outputs:
+        analysis.table.freeze(tensor.ids, OUTPUT)
+    return analysis.close(outputs)
+
+
+class _Analysis:
+    def __init__(self):
+        self.table = UnitTable()
+        self.nodes = {}
+        self.first_paths = {}
+
+    def visit(self, path, operation, *args, **kwargs):
+        if is_graph(operation):
+            return walk_nested(path, operation, self.visit, args, kwargs)
+        specs = _output_specs(operation, args, kwargs)
+        call = Call(operation, args, kwargs, tree.flatten(specs), self.table)
+        flow = _apply_rule(call)
+        key = self.first_paths.setdefault(id(operation), "/".join(path))
+        node = self.nodes.setdefault(key, Node(key, operation))
+        if node.flows:
+            for old, new in zip(node.inputs[0], call.inputs, strict=True):
+                self._share(old, new)
+            for old, new in zip(node.flow.outputs, flow.outputs, strict=True):
+                self._share(old, new)
+        node.flows.append(flow)
+        node.inputs.append(call.inputs)
+        return tree.pack_sequence_as(specs, flow.outputs)
+
+    def _share(self, first, second):
+        """Two calls of one layer read and write the same units."""
+        if first.axis == second.axis and len(first.ids) == len(second.ids):
+            self.table.unify(first.ids, second.ids)
+            return
+        reason = "the layer is called on tensors of different layouts"
+        self.table.freeze(first.ids, first.reason or reason)
+        self.table.freeze(second.ids, second.reason or reason)
+
+    def close(self, outputs):
+        units, reasons = self.table.resolve()
+        written = [
+            units[node.kernel.outputs[1]]
+            for node in self.nodes.values()
+            if node.kernel is not None
+        ]
+        everything = np.arange(units.max() + 1 if len(units) else 0)
+        for unit in np.setdiff1d(everything, np.concatenate([[], *written])):
+            reasons.setdefault(int(unit), UNWRITTEN)
+        tensors = {
+            node.path: [
+                np.unique(units[tensor.ids])
+                for tensor in node.flow.outputs
+                if tensor.axis is not None
+            ]
+            for node in self.nodes.values()
+        }
+        return ChannelGraph(self.nodes, units, reasons, tensors, outputs)
+
+
+def _apply_rule(call):
+    rule = find_rule(call.operation)
+    if rule is None:
+        kind = type(call.operation).__name__
+        return call.freeze(
+            f"`{call.operation.name}` is a {kind}, for which keras_df has no "
+            "rule (see `keras_df.graph.register_rule`)"
+        )
+    return rule(call)
+
+
+def _input_channels(tensor):
+    shape = [UNKNOWN_SIZE if size is None else size for size in tensor.shape]
+    shape[:1] = [None] * len(shape[:1])
+    return Channels(tuple(shape), reason=INPUT, dtype=tensor.dtype)
+
+
+def _output_specs(operation, args, kwargs):
+    def spec(value):
+        if isinstance(value, Channels):
+            return keras.KerasTensor(value.shape, dtype=value.dtype)
+        return value
+
+    args, kwargs = tree.map_structure(spec, (args, kwargs))
+    return operation.compute_output_spec(*args, **kwargs)

@@ -1,0 +1,42 @@
+"""Rules for Dense layers."""
+
+from keras import layers
+
+from keras_df.graph.registry import Flow
+from keras_df.graph.registry import Kernel
+from keras_df.graph.registry import positions
+from keras_df.graph.registry import register_rule
+from keras_df.graph.rules.elementwise import activation_flops
+from keras_df.graph.rules.elementwise import freeze_unless_elementwise
+
+
+@register_rule(layers.Dense)
+def dense(call):
+    layer = call.operation
+    if getattr(layer, "lora_enabled", False):
+        return call.freeze(f"`{layer.name}` has LoRA weights; merge them first")
+    if getattr(layer, "quantization_mode", None):
+        return call.freeze(f"`{layer.name}` is quantized")
+    inputs = call.read(call.inputs[0], -1)
+    outputs = call.units.fresh(layer.units)
+    freeze_unless_elementwise(call, outputs, layer.activation)
+    result = call.output(-1, outputs)
+    area = positions(result.shape) // layer.units
+    weights = {"kernel": {0: inputs, 1: outputs}}
+    if layer.use_bias:
+        weights["bias"] = {0: outputs}
+    amount = int(layer.use_bias) + activation_flops(layer.activation)
+    return Flow(
+        [result],
+        weights=weights,
+        config={"units": lambda keep: keep.count(outputs)},
+        kernel=Kernel(
+            "kernel",
+            inputs=(0, inputs),
+            outputs=(1, outputs),
+            schemes={1: ((0,), (1,))},
+            area=area,
+            pair_areas={1: (area, area)},
+        ),
+        flops=call.each(amount, channels=result),
+    )

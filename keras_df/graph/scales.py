@@ -1,0 +1,52 @@
+"""How much each output of a kernel counts: the BatchNormalization behind it."""
+
+import numpy as np
+from keras import layers
+
+
+def norms_behind(graph):
+    """Finds the BatchNormalization behind each kernel.
+
+    Args:
+        graph: `ChannelGraph`.
+
+    Returns:
+        Dict from the path of each layer whose output only a
+        BatchNormalization reads to that BatchNormalization.
+    """
+    readers = {}
+    for node in graph.nodes.values():
+        for tensors in node.inputs:
+            for tensor in tensors:
+                readers.setdefault(id(tensor), []).append(node.operation)
+    norms = {}
+    for path, node in graph.kernels().items():
+        behind = readers.get(id(node.flow.outputs[0]), [])
+        if len(node.flows) != 1 or len(behind) != 1:
+            continue
+        if isinstance(behind[0], layers.BatchNormalization):
+            norms[path] = behind[0]
+    return norms
+
+
+def output_scales(graph):
+    """Returns the scales by which BatchNormalization multiplies kernels.
+
+    Args:
+        graph: `ChannelGraph`.
+
+    Returns:
+        Dict from the paths of `norms_behind` to float arrays of shape
+        `(outputs,)`: `|gamma| / sqrt(variance + epsilon)`.
+    """
+    norms = norms_behind(graph)
+    return {path: _scale(norm) for path, norm in norms.items()}
+
+
+def _scale(norm):
+    variance = np.asarray(norm.moving_variance, float)
+    scale = 1.0 / np.sqrt(variance + norm.epsilon)
+    if norm.scale:
+        scale = scale * np.abs(np.asarray(norm.gamma, float))
+    # An output that the normalization silences still needs a finite inverse.
+    return np.maximum(scale, 1e-3 * scale.max())

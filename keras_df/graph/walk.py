@@ -1,0 +1,110 @@
+"""The one graph walk that analysis, search, calibration and surgery share."""
+
+import keras
+from keras import tree
+from keras.src.models.functional import Functional
+
+
+def is_graph(operation):
+    """Tells whether an operation is a model with a graph of its own."""
+    return isinstance(operation, (Functional, keras.Sequential))
+
+
+def graph_of(model):
+    """Returns the Functional graph of a Functional or Sequential model.
+
+    Raises:
+        TypeError: If `model` is not a `keras.Model`.
+        ValueError: If `model` is subclassed or not built.
+    """
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            f"Expected a `keras.Model`. Received: {model!r} "
+            f"(of type {type(model)})"
+        )
+    if isinstance(model, keras.Sequential):
+        if model._functional is None:
+            raise ValueError(
+                f"Sequential model '{model.name}' is not built, so its layers "
+                "have no weights. Add a `keras.Input` or call "
+                "`model.build(input_shape)` first."
+            )
+        return model._functional
+    if not isinstance(model, Functional):
+        raise ValueError(
+            f"Model '{model.name}' is a subclassed model (of type "
+            f"{type(model)}): it has no graph to analyse. Only Functional and "
+            "Sequential models are supported; rebuild it with the Functional "
+            "API, as `keras.Model(inputs, outputs)`."
+        )
+    return model
+
+
+def walk(model, inputs, visit, path=()):
+    """Runs a model's graph, calling `visit` in place of each operation.
+
+    The values that flow may be anything that `visit` accepts and returns.
+
+    Args:
+        model: A built Functional or Sequential model.
+        inputs: Flat list of values, one per input of the model.
+        visit: Function `visit(path, operation, *args, **kwargs)`; `path` is
+            the tuple of names that leads to the operation. An operation may
+            be a nested model: `visit` may enter it with `walk_nested`.
+        path: Tuple of names that leads to `model`.
+
+    Returns:
+        The value of the model's output, in the model's output structure.
+    """
+
+    def call(operation, *args, **kwargs):
+        return visit((*path, operation.name), operation, *args, **kwargs)
+
+    return graph_of(model)._run_through_graph(inputs, lambda op: op, call)
+
+
+def walk_nested(path, model, visit, args, kwargs):
+    """Enters a nested model from the `visit` of its parent's walk."""
+    struct = args[0] if args else kwargs["inputs"]
+    return walk(model, tree.flatten(struct), visit, path)
+
+
+def rebuild(model, replace):
+    """Rebuilds a model's graph with other operations.
+
+    Nested models stay nested, and shared operations stay shared.
+
+    Args:
+        model: A built Functional or Sequential model. It is not modified.
+        replace: Function `replace(path, operation)` that returns what to call
+            instead of an operation: a layer, or any function of tensors.
+
+    Returns:
+        A `keras.Model` of the same name.
+    """
+    inputs = tree.map_structure(_input_like, graph_of(model).input)
+    return _rebuild(model, inputs, replace, {}, ())
+
+
+def _rebuild(model, inputs, replace, cache, path):
+    def visit(path, operation, *args, **kwargs):
+        key = id(operation)
+        if key not in cache and is_graph(operation):
+            struct = args[0] if args else kwargs["inputs"]
+            inner = tree.map_structure(_input_like, struct)
+            cache[key] = _rebuild(operation, inner, replace, cache, path)
+        elif key not in cache:
+            cache[key] = replace(path, operation)
+        return cache[key](*args, **kwargs)
+
+    outputs = walk(model, tree.flatten(inputs), visit, path)
+    rebuilt = keras.Model(inputs, outputs, name=model.name)
+    if not model.trainable:
+        rebuilt.trainable = False
+    return rebuilt
+
+
+def _input_like(tensor):
+    return keras.Input(
+        batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name
+    )
