@@ -1,0 +1,274 @@
+"""Scores -> what stays: the integer selection that meets the budgets.
+
+Searches and baselines alike rank every filter and every singular value on
+one scale. The best are taken until a budget is full.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras_df.budgets.model_cost import ModelCost
+
+FILL_TRIES = 3000
+SLACK = 5e-4
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """What stays of a model.
+
+    Attributes:
+        kept: Boolean array of shape `(units,)`.
+        ranks: Dict from the path of each layer that becomes a pair to its
+            rank.
+        schemes: Dict from the path of each such layer to its scheme.
+    """
+
+    kept: np.ndarray
+    ranks: dict
+    schemes: dict
+
+
+class Allocator:
+    """Fits selections to budgets under constraints.
+
+    Args:
+        graph: `ChannelGraph` of the model.
+        budgets: List of `Budget`, all of which must hold.
+        constraints: `Constraints`.
+
+    Attributes:
+        cost: The `ModelCost` that budgets are counted with.
+        free: Boolean array of shape `(units,)`, the units that may go.
+        limits: Dict from resource to the largest amount allowed.
+
+    Raises:
+        ValueError: If a budget is below what can be reached.
+    """
+
+    def __init__(self, graph, budgets, constraints):
+        constraints.check(graph)
+        self.graph = graph
+        self.constraints = constraints
+        schemes = {
+            path: constraints.scheme_of(node)
+            for path, node in graph.kernels().items()
+        }
+        schemes = {path: s for path, s in schemes.items() if s is not None}
+        self.cost = ModelCost(graph, schemes)
+        self.free = self._free_units()
+        self.groups = _groups(graph, self.free)
+        self.limits = {}
+        for budget in budgets:
+            limit = budget.limit(self.cost.totals[budget.resource])
+            known = self.limits.get(budget.resource, limit)
+            self.limits[budget.resource] = min(limit, known)
+        self._refuse_unreachable()
+
+    def _free_units(self):
+        free = self.graph.prunable & self.constraints.prune
+        for node in self.graph.kernels().values():
+            if self.constraints.skips(node):
+                free[self.graph.units[node.kernel.outputs[1]]] = False
+        return free
+
+    def smallest(self):
+        """Returns the smallest reachable amount of each resource."""
+        neutral = np.zeros(self.graph.unit_count)
+        ranks = [np.zeros(limit) for limit in self.cost.limits]
+        events = _Events(self, neutral, ranks)
+        kept, ranks = events.select(events.none)
+        return {
+            resource: self.cost.count(resource, kept, ranks)
+            for resource in self.cost.totals
+        }
+
+    def _refuse_unreachable(self):
+        smallest = self.smallest()
+        for resource, limit in self.limits.items():
+            least, total = smallest[resource], self.cost.totals[resource]
+            if limit < least:
+                raise ValueError(
+                    f"The budget of {limit:,} {resource} "
+                    f"({limit / total:.1%} of the model's {total:,}) cannot "
+                    f"be reached: the smallest is {least:,} "
+                    f"({least / total:.1%}) with these constraints. Ask for "
+                    "more, or relax the constraints; `keras_df.inspect(model)`"
+                    " lists what cannot be compressed and why."
+                )
+
+    def fit(self, unit_scores, rank_scores):
+        """Takes the best filters and singular values that the budgets allow.
+
+        Args:
+            unit_scores: Array of shape `(units,)`; the higher, the longer a
+                unit stays.
+            rank_scores: List with, per layer with a kernel, an array of shape
+                `(rank,)` on the same scale as `unit_scores`, descending.
+
+        Returns:
+            A `Selection`.
+        """
+        events = _Events(self, unit_scores, rank_scores)
+        taken = self._fill(events, self._longest_prefix(events))
+        kept, ranks = events.select(taken)
+        paired = self.cost.is_pair(kept > 0, ranks)
+        pairs = {
+            path: int(rank)
+            for path, rank, pair in zip(self.cost.paths, ranks, paired)
+            if pair
+        }
+        schemes = {path: self.cost.schemes[path] for path in pairs}
+        return Selection(kept > 0, pairs, schemes)
+
+    def _fits(self, events, taken):
+        kept, ranks = events.select(taken)
+        return all(
+            self.cost.count(resource, kept, ranks) <= limit
+            for resource, limit in self.limits.items()
+        )
+
+    def _longest_prefix(self, events):
+        low, high = 0, events.count
+        while low < high:
+            middle = (low + high + 1) // 2
+            if self._fits(events, events.prefix(middle)):
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+    def _fill(self, events, start):
+        """Takes further events, best first, while they fit."""
+        taken = events.prefix(start)
+        for event in range(start, min(events.count, start + FILL_TRIES)):
+            taken[event] = True
+            if not self._fits(events, taken):
+                taken[event] = False
+            elif self._is_full(events, taken):
+                break
+        return taken
+
+    def _is_full(self, events, taken):
+        kept, ranks = events.select(taken)
+        return any(
+            limit - self.cost.count(resource, kept, ranks)
+            < SLACK * self.cost.totals[resource]
+            for resource, limit in self.limits.items()
+        )
+
+
+class _Events:
+    """The steps by which a selection grows, best first.
+
+    A step adds a chunk of filters of one group, or of singular values of one
+    layer. What the constraints demand is there before the first step.
+    """
+
+    def __init__(self, allocator, unit_scores, rank_scores):
+        self._cost = allocator.cost
+        self._unit_step = np.full(allocator.graph.unit_count, -1)
+        self._rank_layer, self._rank_step, self._rank_size = [], [], []
+        self._base_ranks = np.zeros(len(self._cost.paths), int)
+        scores = []
+        self._add_groups(allocator, unit_scores, scores)
+        self._add_ranks(allocator, rank_scores, scores)
+        order = np.argsort(-np.array(scores), kind="stable")
+        self.count = len(order)
+        place = np.empty(self.count + 2, int)
+        place[order] = np.arange(self.count)
+        # Steps -1 (always there) and -2 (never) come behind the others.
+        place[-1], place[-2] = self.count + 1, self.count
+        self._unit_step = place[self._unit_step]
+        self._rank_layer = np.array(self._rank_layer, int)
+        self._rank_size = np.array(self._rank_size, int)
+        self._rank_step = place[np.array(self._rank_step, int)]
+
+    def _add_groups(self, allocator, unit_scores, scores):
+        constraints = allocator.constraints
+        ranges = _share_ranges(allocator)
+        for group in allocator.groups:
+            best = group[np.argsort(-unit_scores[group], kind="stable")]
+            low, high = ranges[int(group[0])]
+            steps = constraints.steps(
+                len(group), low, high, constraints.min_channels
+            )
+            for start, end in zip(steps[:-1], steps[1:]):
+                self._unit_step[best[start:end]] = len(scores)
+                scores.append(unit_scores[best[start:end]].max())
+            self._unit_step[best[steps[-1] :]] = -2
+
+    def _add_ranks(self, allocator, rank_scores, scores):
+        nodes = allocator.graph.kernels()
+        for layer, path in enumerate(self._cost.paths):
+            if not self._cost.decomposable[layer]:
+                continue
+            low, high = allocator.constraints.share_range(nodes[path])
+            size = len(rank_scores[layer])
+            steps = allocator.constraints.steps(size, low, high, 1)
+            self._base_ranks[layer] = steps[0]
+            for start, end in zip(steps[:-1], steps[1:]):
+                self._rank_layer.append(layer)
+                self._rank_size.append(end - start)
+                self._rank_step.append(len(scores))
+                scores.append(rank_scores[layer][start])
+
+    @property
+    def none(self):
+        """The selection before the first step."""
+        return self.prefix(0)
+
+    def prefix(self, length):
+        """The selection after `length` steps, a boolean array."""
+        taken = np.zeros(self.count + 2, bool)
+        taken[:length] = True
+        taken[-1] = True
+        return taken
+
+    def select(self, taken):
+        """Returns the kept units (1 or 0) and the ranks of a selection."""
+        added = np.bincount(
+            self._rank_layer,
+            self._rank_size * taken[self._rank_step],
+            len(self._base_ranks),
+        )
+        ranks = self._base_ranks + added.astype(int)
+        return taken[self._unit_step].astype(float), ranks
+
+
+def _share_ranges(allocator):
+    """Dict from each free unit to the shares that its writers allow."""
+    graph = allocator.graph
+    ranges = {int(unit): (0.0, 1.0) for unit in np.flatnonzero(allocator.free)}
+    for node in graph.kernels().values():
+        low, high = allocator.constraints.share_range(node)
+        if (low, high) == (0.0, 1.0):
+            continue
+        for unit in np.unique(graph.units[node.kernel.outputs[1]]):
+            if unit in ranges:
+                old = ranges[unit]
+                ranges[unit] = (max(old[0], low), min(old[1], high))
+    return ranges
+
+
+def _groups(graph, free):
+    """Groups the free units that occur in the same tensors equally often.
+
+    All units of a group cost the same; each group keeps at least one, so no
+    tensor is emptied.
+    """
+    rng = np.random.default_rng(0)
+    signature = np.zeros(graph.unit_count, np.uint64)
+    for node in graph.nodes.values():
+        for tensor in node.flow.outputs:
+            mark = rng.integers(2**63, dtype=np.uint64)
+            units, counts = np.unique(
+                graph.units[tensor.ids], return_counts=True
+            )
+            signature[units] += mark * counts.astype(np.uint64)
+    members = np.flatnonzero(free)
+    _, labels = np.unique(signature[members], return_inverse=True)
+    order = np.argsort(labels, kind="stable")
+    borders = np.flatnonzero(np.diff(labels[order])) + 1
+    return [g for g in np.split(members[order], borders) if len(g)]

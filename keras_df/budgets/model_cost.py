@@ -1,0 +1,180 @@
+"""The cost of a whole model, vectorized over its layers."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from keras import ops
+
+from keras_df.budgets.cost import RESOURCES
+from keras_df.budgets.cost import kernel_cost
+from keras_df.budgets.cost import node_costs
+
+
+@dataclass(frozen=True, eq=False)
+class _Coefficients:
+    dense: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+    linear: np.ndarray
+    constant: float
+
+
+class ModelCost:
+    """Counts a model's resources from unit masks and ranks.
+
+    Args:
+        graph: `ChannelGraph` of the model.
+        schemes: Dict from a layer's path to the scheme of its pair, for the
+            layers that may be decomposed.
+
+    Attributes:
+        paths: List of the paths of the layers with a kernel.
+        decomposable: Boolean array of shape `(layers,)`.
+        limits: Integer array of shape `(layers,)`, the largest ranks.
+    """
+
+    def __init__(self, graph, schemes):
+        nodes = node_costs(graph)
+        kernels = [node for node in nodes if node.outputs is not None]
+        self.graph = graph
+        self.schemes = dict(schemes)
+        self.paths = [node.path for node in kernels]
+        self.decomposable = np.array([p in schemes for p in self.paths], bool)
+        self.limits = np.array(
+            [node.limit.get(schemes.get(node.path), 0) for node in kernels],
+            int,
+        )
+        self._inputs = _Segments(graph, [node.inputs for node in kernels])
+        self._outputs = _Segments(graph, [node.outputs for node in kernels])
+        self._coefficients = {
+            resource: self._collect(nodes, kernels, resource)
+            for resource in RESOURCES
+        }
+        self.totals = {
+            resource: self.count(resource, np.ones(graph.unit_count), None)
+            for resource in RESOURCES
+        }
+
+    def _collect(self, nodes, kernels, resource):
+        pairs = [
+            node.pairs[self.schemes[node.path]][resource]
+            if node.path in self.schemes
+            else (0, 0)
+            for node in kernels
+        ]
+        first, second = np.array(pairs, float).reshape(-1, 2).T
+        linear = np.zeros(self.graph.unit_count)
+        constant = 0.0
+        for node in nodes:
+            for cost, ids in node.linear[resource]:
+                if ids is None:
+                    constant += cost
+                else:
+                    np.add.at(linear, self.graph.units[ids], cost)
+        dense = np.array([node.dense[resource] for node in kernels], float)
+        return _Coefficients(dense, first, second, linear, constant)
+
+    def sizes(self, kept):
+        """Counts input and output channels of every kernel.
+
+        Args:
+            kept: Array of shape `(units,)`, 1 for units that stay.
+
+        Returns:
+            Tuple of two arrays of shape `(layers,)`.
+        """
+        return self._inputs.sum(kept), self._outputs.sum(kept)
+
+    def count(self, resource, kept, ranks):
+        """Counts a resource of the compressed model.
+
+        Args:
+            resource: One of `"macs"`, `"flops"`, `"params"`.
+            kept: Array of shape `(units,)`, 1 for units that stay.
+            ranks: Integer array of shape `(layers,)`, or None for no pairs. A
+                pair that would not be cheaper than the dense layer is not
+                made.
+
+        Returns:
+            Integer.
+        """
+        at = self._coefficients[resource]
+        inputs, outputs = self.sizes(kept)
+        cost = kernel_cost(at.dense, at.first, at.second, inputs, outputs)
+        if ranks is not None:
+            paired = self.is_pair(kept, ranks)
+            pair = kernel_cost(
+                at.dense, at.first, at.second, inputs, outputs, ranks
+            )
+            cost = np.where(paired, pair, cost)
+        return round(float(cost.sum() + at.linear @ kept + at.constant))
+
+    def is_pair(self, kept, ranks):
+        """Tells which layers a pair of the given rank makes cheaper.
+
+        Args:
+            kept: Array of shape `(units,)`, 1 for units that stay.
+            ranks: Integer array of shape `(layers,)`.
+
+        Returns:
+            Boolean array of shape `(layers,)`.
+        """
+        at = self._coefficients["macs"]
+        inputs, outputs = self.sizes(kept)
+        dense = kernel_cost(at.dense, at.first, at.second, inputs, outputs)
+        pair = kernel_cost(
+            at.dense, at.first, at.second, inputs, outputs, ranks
+        )
+        return self.decomposable & (pair < dense)
+
+    def soft_count(self, resource, mask, ranks, paired):
+        """Counts a resource of the relaxed model, differentiably.
+
+        Args:
+            resource: One of `"macs"`, `"flops"`, `"params"`.
+            mask: Tensor of shape `(units,)`, the soft mask.
+            ranks: Tensor of shape `(layers,)`, the soft ranks.
+            paired: Boolean array of shape `(layers,)`: the layers to cost as
+                a pair; the others are costed dense.
+
+        Returns:
+            Scalar tensor.
+
+        Reference: Eq. 14 of the paper.
+        """
+        at = self._coefficients[resource]
+        scale = 1.0 / self.totals[resource]
+        inputs, outputs = self._inputs.soft(mask), self._outputs.soft(mask)
+
+        def constant(values):
+            return ops.convert_to_tensor(values * scale, "float32")
+
+        coefficients = [constant(x) for x in (at.dense, at.first, at.second)]
+        dense = kernel_cost(*coefficients, inputs, outputs)
+        pair = kernel_cost(*coefficients, inputs, outputs, ranks)
+        kernels = ops.sum(ops.where(paired, pair, dense))
+        rest = ops.sum(constant(at.linear) * mask) + at.constant * scale
+        return (kernels + rest) / scale
+
+
+class _Segments:
+    """Sums a per-unit array over the channels of each kernel."""
+
+    def __init__(self, graph, ids):
+        counted = [np.empty(0, int) if x is None else x for x in ids]
+        self._count = len(ids)
+        self._missing = np.array([x is None for x in ids], float)
+        self._units = graph.units[np.concatenate([[], *counted]).astype(int)]
+        self._layers = np.repeat(np.arange(len(ids)), [len(x) for x in counted])
+
+    def sum(self, kept):
+        return self._missing + np.bincount(
+            self._layers, np.asarray(kept)[self._units], self._count
+        )
+
+    def soft(self, mask):
+        picked = ops.take(mask, self._units, axis=0)
+        sums = ops.segment_sum(
+            picked, self._layers.astype("int32"), self._count
+        )
+        return sums + self._missing.astype("float32")
