@@ -1,0 +1,362 @@
+"""CompressionPlan: which channels stay, which rank each layer gets.
+
+The hinge of the house: searches and baselines make plans, the surgeon
+carries them out, and neither knows the other.
+"""
+
+import dataclasses
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from dataclasses import field
+
+import numpy as np
+
+from keras_df.budgets.allocation import Selection
+from keras_df.budgets.cost import RESOURCES
+from keras_df.budgets.model_cost import ModelCost
+from keras_df.graph import analyze
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """What becomes of one layer.
+
+    Attributes:
+        channels: Number of output channels of the original layer.
+        kept: Tuple of the output channels that stay, ascending.
+        rank: Rank of the layer's low-rank pair, or None if it stays dense.
+        max_rank: Largest rank of the original kernel, 0 if the layer cannot
+            be decomposed.
+        scheme: Scheme of the pair (paper, Section 3.2).
+    """
+
+    channels: int
+    kept: tuple
+    rank: int | None = None
+    max_rank: int = 0
+    scheme: int = 1
+
+
+@dataclass(frozen=True)
+class CompressionPlan:
+    """A decision on every layer of a model, as plain data.
+
+    Attributes:
+        layers: Dict from the path of each layer with a kernel to its
+            `LayerPlan`.
+        costs: Dict from `"macs"`, `"flops"` and `"params"` to a tuple of
+            integers `(before, after)`, counted on the real layers.
+        budget: List of strings, the budgets that the plan was made for.
+        notes: List of strings that the summary repeats.
+
+    Example:
+
+    ```python
+    plan = keras_df.baselines.magnitude(model, keras_df.FLOPs(0.5))
+    plan.save("plan.json")
+    small = keras_df.compress(model, keras_df.CompressionPlan.load("plan.json"))
+    ```
+    """
+
+    layers: dict
+    costs: dict
+    budget: list = field(default_factory=list)
+    notes: list = field(default_factory=list)
+
+    @classmethod
+    def from_selection(cls, graph, selection, budgets=(), notes=()):
+        """Makes a plan of a `Selection` on a `ChannelGraph`."""
+        keep = graph.keep(selection.kept)
+        cost = ModelCost(graph, selection.schemes)
+        limits = dict(zip(cost.paths, cost.limits))
+        layers = {}
+        for path, node in graph.kernels().items():
+            ids = node.kernel.outputs[1]
+            layers[path] = LayerPlan(
+                channels=len(ids),
+                kept=tuple(keep.positions(ids).tolist()),
+                rank=selection.ranks.get(path),
+                max_rank=int(limits[path]),
+                scheme=selection.schemes.get(path, 1),
+            )
+        ranks = np.array([selection.ranks.get(p, 0) for p in cost.paths], int)
+        kept = selection.kept.astype(float)
+        costs = {
+            name: (cost.totals[name], cost.count(name, kept, ranks))
+            for name in RESOURCES
+        }
+        return cls(layers, costs, [repr(b) for b in budgets], list(notes))
+
+    def selection(self, graph):
+        """Returns the plan as a `Selection` on a model's `ChannelGraph`.
+
+        Raises:
+            ValueError: If the plan does not fit the model.
+        """
+        _check_layers(self.layers, graph.kernels())
+        kept = np.ones(graph.unit_count, bool)
+        for path, layer in self.layers.items():
+            ids = graph.kernels()[path].kernel.outputs[1]
+            gone = np.setdiff1d(np.arange(layer.channels), layer.kept)
+            kept[graph.units[ids[gone]]] = False
+        keep = graph.keep(kept)
+        for path, layer in self.layers.items():
+            _check_channels(path, layer, graph, keep)
+        for path, tensors in graph.tensors.items():
+            if not all(kept[units].any() for units in tensors):
+                raise ValueError(
+                    f"The plan removes every channel of layer '{path}'."
+                )
+        ranks = {
+            path: layer.rank
+            for path, layer in self.layers.items()
+            if layer.rank is not None
+        }
+        schemes = {path: self.layers[path].scheme for path in ranks}
+        for path in ranks:
+            _check_rank(path, self.layers[path], graph.kernels()[path], keep)
+        return Selection(kept, ranks, schemes)
+
+    def validate(self, model):
+        """Checks that the plan fits a model.
+
+        Args:
+            model: A built Functional or Sequential model.
+
+        Raises:
+            ValueError: If it does not, naming the layer.
+        """
+        self.selection(analyze(model))
+
+    def get_config(self):
+        """Returns the plan as a dict of plain values."""
+        return {
+            "format": "keras_df.CompressionPlan",
+            "version": VERSION,
+            "budget": list(self.budget),
+            "costs": {name: list(pair) for name, pair in self.costs.items()},
+            "notes": list(self.notes),
+            "layers": {
+                path: dataclasses.asdict(layer)
+                for path, layer in self.layers.items()
+            },
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        """Makes a plan of what `get_config` returned.
+
+        Raises:
+            ValueError: If `config` is not a plan of this version.
+        """
+        if not isinstance(config, dict) or config.get("format") != (
+            "keras_df.CompressionPlan"
+        ):
+            raise ValueError(
+                "This is not a compression plan: the entry 'format' is "
+                "missing or wrong."
+            )
+        if config.get("version") != VERSION:
+            raise ValueError(
+                f"The plan has version {config.get('version')!r}; this "
+                f"keras_df reads version {VERSION}. Make the plan anew, or "
+                "install the keras_df that wrote it."
+            )
+        try:
+            layers = {
+                path: _layer_from_config(path, entry)
+                for path, entry in config["layers"].items()
+            }
+            costs = {
+                name: tuple(int(x) for x in config["costs"][name])
+                for name in RESOURCES
+            }
+            budget, notes = list(config["budget"]), list(config["notes"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"The plan is damaged: {error!r}.") from error
+        return cls(layers, costs, budget, notes)
+
+    def save(self, filepath):
+        """Writes the plan as JSON.
+
+        Args:
+            filepath: Path of the file. It is replaced only once the new one
+                is complete.
+        """
+        write_json(filepath, self.get_config())
+
+    @classmethod
+    def load(cls, filepath):
+        """Reads a plan that `save` wrote.
+
+        Args:
+            filepath: Path of the file.
+
+        Raises:
+            ValueError: If the file is no plan, damaged, or of another version.
+        """
+        with open(filepath, encoding="utf-8") as file:
+            text = file.read()
+        try:
+            return cls.from_config(json.loads(text))
+        except ValueError as error:
+            raise ValueError(f"Cannot read '{filepath}': {error}") from error
+
+    def summary(self):
+        """Returns the plan as a table."""
+        rows = [("layer", "channels", "rank", "scheme")]
+        for path, layer in self.layers.items():
+            rank = "dense" if layer.rank is None else str(layer.rank)
+            rows.append(
+                (
+                    path,
+                    f"{len(layer.kept)} of {layer.channels}",
+                    f"{rank} of {layer.max_rank}" if layer.rank else rank,
+                    str(layer.scheme) if layer.rank else "",
+                )
+            )
+        widths = [max(len(row[i]) for row in rows) for i in range(4)]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths))
+            for row in rows
+        ]
+        lines = [line.rstrip() for line in lines]
+        lines.insert(1, "-" * max(map(len, lines)))
+        lines.append("")
+        for name, (before, after) in self.costs.items():
+            share = after / before if before else 1.0
+            lines.append(f"{name:7}{before:>16,} -> {after:>16,}  {share:7.2%}")
+        if self.budget:
+            lines.append(f"budget: {', '.join(self.budget)}")
+        return "\n".join(lines + [f"note: {note}" for note in self.notes])
+
+    def __str__(self):
+        return self.summary()
+
+    def explain(self, layer):
+        """Returns what becomes of one layer, in words.
+
+        Args:
+            layer: Path of the layer.
+
+        Raises:
+            ValueError: If the plan has no such layer.
+        """
+        if layer not in self.layers:
+            raise ValueError(
+                f"The plan has no layer {layer!r}. Its layers are: "
+                f"{', '.join(self.layers)}"
+            )
+        plan = self.layers[layer]
+        gone = plan.channels - len(plan.kept)
+        text = f"{layer}: {gone} of {plan.channels} filters go"
+        if plan.rank is None:
+            return f"{text}; the kernel stays dense."
+        return (
+            f"{text}; the kernel becomes a pair of rank {plan.rank} (of at "
+            f"most {plan.max_rank}), Scheme {plan.scheme}."
+        )
+
+    def diff(self, other):
+        """Lists where another plan decides differently.
+
+        Args:
+            other: `CompressionPlan`.
+
+        Returns:
+            Dict from the paths of layers that differ to tuples of two
+            `LayerPlan` (None where a plan lacks the layer).
+        """
+        mine, theirs = self.layers, other.layers
+        pairs = {p: (mine.get(p), theirs.get(p)) for p in {**mine, **theirs}}
+        return {path: (a, b) for path, (a, b) in pairs.items() if a != b}
+
+
+def write_json(filepath, value):
+    """Writes JSON to a temporary file and moves it into place."""
+    filepath = os.fspath(filepath)
+    folder = os.path.dirname(os.path.abspath(filepath))
+    handle, temporary = tempfile.mkstemp(dir=folder, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(value, file, indent=1)
+        os.replace(temporary, filepath)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _layer_from_config(path, entry):
+    layer = LayerPlan(**{**entry, "kept": tuple(entry["kept"])})
+    numbers = [layer.channels, layer.max_rank, layer.scheme, *layer.kept]
+    numbers += [] if layer.rank is None else [layer.rank]
+    if not all(type(number) is int for number in numbers):
+        raise ValueError(f"Layer '{path}' of the plan has a non-integer value.")
+    bounded = (-1, *layer.kept, layer.channels)
+    if not all(a < b for a, b in zip(bounded, bounded[1:])):
+        raise ValueError(
+            f"Layer '{path}' of the plan keeps channels that are not an "
+            f"ascending list within 0 and {layer.channels - 1}."
+        )
+    return layer
+
+
+def _check_layers(planned, kernels):
+    unknown = [path for path in planned if path not in kernels]
+    missing = [path for path in kernels if path not in planned]
+    if unknown or missing:
+        raise ValueError(
+            "The plan was made for another model: it names layers that the "
+            f"model lacks ({', '.join(unknown) or 'none'}) and lacks layers "
+            f"that the model has ({', '.join(missing) or 'none'})."
+        )
+    for path, layer in planned.items():
+        channels = len(kernels[path].kernel.outputs[1])
+        if layer.channels != channels:
+            raise ValueError(
+                f"The plan was made for another model: layer '{path}' has "
+                f"{channels} output channels, the plan has {layer.channels}."
+            )
+
+
+def _check_channels(path, layer, graph, keep):
+    ids = graph.kernels()[path].kernel.outputs[1]
+    coupled = keep.positions(ids)
+    if tuple(coupled.tolist()) != layer.kept:
+        lost = sorted(set(layer.kept) - set(coupled.tolist()))
+        raise ValueError(
+            f"The plan keeps channels {lost[:5]} of layer '{path}', but "
+            "removes channels of other layers that they are added to. They "
+            "have to go together."
+        )
+    for unit in np.unique(graph.units[ids[~keep.mask(ids)]]):
+        if int(unit) in graph.reasons:
+            raise ValueError(
+                f"The plan removes a channel of layer '{path}' that has to "
+                f"stay: {graph.reasons[int(unit)]}."
+            )
+
+
+def _check_rank(path, layer, node, keep):
+    kernel = node.kernel
+    if layer.scheme not in kernel.schemes:
+        raise ValueError(
+            f"The plan decomposes layer '{path}' by Scheme {layer.scheme}, "
+            f"which it does not have. {kernel.reason}"
+        )
+    shape = list(getattr(node.operation, kernel.attribute).shape)
+    for axis, ids in (kernel.inputs, kernel.outputs):
+        shape[axis] = keep.count(ids)
+    rows, columns = kernel.schemes[layer.scheme]
+    limit = min(
+        int(np.prod([shape[axis] for axis in axes])) for axes in (rows, columns)
+    )
+    if not 1 <= layer.rank <= limit:
+        raise ValueError(
+            f"The plan gives layer '{path}' the rank {layer.rank}; it must be "
+            f"between 1 and {limit}."
+        )
