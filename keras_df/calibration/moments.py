@@ -1,0 +1,157 @@
+"""Second moments of what each kernel reads.
+
+With `C` the second moment of a layer's input patches, the error that a
+change `D` of its kernel makes on real inputs is `trace(D^T C D)`, not
+`|D|^2`. Decomposing in this metric spends the rank where inputs are.
+"""
+
+import math
+
+import numpy as np
+from keras import layers
+from keras import ops
+from keras import tree
+
+from keras_df.graph.rules.convolution import channel_axis
+from keras_df.graph.walk import graph_of
+from keras_df.graph.walk import is_graph
+from keras_df.graph.walk import walk
+from keras_df.graph.walk import walk_nested
+
+LARGEST_PATCH = 1152
+LARGEST_CHANNELS = 4096
+SAMPLES = 65536
+RIDGE = 1e-4
+
+_TRANSPOSED_LAYERS = (
+    layers.Conv1DTranspose,
+    layers.Conv2DTranspose,
+    layers.Conv3DTranspose,
+)
+_CHANNEL_LAYERS = (layers.Conv1D, layers.Conv2D, layers.Conv3D, layers.Dense)
+
+
+def second_moments(model, batches, paths):
+    """Measures the second moments of the inputs of kernels.
+
+    Args:
+        model: A built Functional or Sequential model, run in inference mode.
+        batches: List of model inputs, as `take_batches` returns.
+        paths: Collection of the paths of the layers to measure.
+
+    Returns:
+        Dict from path to a float64 array of shape `(n, n)`. `n` is the number
+        of rows of the Scheme 1 matrix where that is small, and otherwise the
+        number of input channels, for one moment shared by all taps of the
+        kernel. Layers that read more channels than can be measured, and
+        layers of other types, are left out.
+    """
+    recorder = _Recorder(set(paths))
+    for batch in batches:
+        inputs = [ops.convert_to_tensor(x) for x in tree.flatten(batch)]
+        recorder.start(len(batches))
+        walk(model, _cast(graph_of(model), inputs), recorder.visit)
+    return recorder.moments()
+
+
+def _cast(graph, values):
+    return [ops.cast(x, t.dtype) for x, t in zip(values, graph.inputs)]
+
+
+class _Recorder:
+    def __init__(self, paths):
+        self._paths = paths
+        self._sums = {}
+        self._counts = {}
+
+    def start(self, batches):
+        self._share = SAMPLES // batches
+
+    def visit(self, path, operation, *args, **kwargs):
+        if is_graph(operation):
+            return walk_nested(path, operation, self.visit, args, kwargs)
+        layer = getattr(operation, "calibrated_layer", operation)
+        name = "/".join(path)
+        if name in self._paths:
+            self._record(name, layer, args[0])
+        kwargs.pop("training", None)
+        return layer(*args, **kwargs)
+
+    def _record(self, name, layer, tensor):
+        rows = _rows_read(layer, tensor)
+        if rows is None:
+            return
+        # Positions are many and alike: a regular sample of them will do.
+        stride = max(1, rows.shape[0] // self._share)
+        rows = ops.cast(rows[::stride], "float32")
+        moment = ops.convert_to_numpy(ops.matmul(ops.transpose(rows), rows))
+        self._sums[name] = self._sums.get(name, 0.0) + moment.astype(float)
+        self._counts[name] = self._counts.get(name, 0) + rows.shape[0]
+
+    def moments(self):
+        result = {}
+        for name, total in self._sums.items():
+            moment = total / self._counts[name]
+            # Directions that the sample never showed keep a little weight.
+            scale = max(np.trace(moment) / len(moment), 1e-12)
+            result[name] = moment / scale + RIDGE * np.eye(len(moment))
+        return result
+
+
+def moment_size(layer):
+    """Size of the second moment that is measured for a layer, or None."""
+    if isinstance(layer, layers.Conv2D) and _small_patch(layer):
+        return math.prod(layer.kernel.shape[:-1])
+    if isinstance(layer, layers.SeparableConv2D):
+        channels = layer.pointwise_kernel.shape[-2]
+    elif isinstance(layer, _TRANSPOSED_LAYERS):
+        channels = layer.kernel.shape[-1]
+    elif isinstance(layer, _CHANNEL_LAYERS):
+        channels = layer.kernel.shape[-2]
+    else:
+        return None
+    return channels if channels <= LARGEST_CHANNELS else None
+
+
+def _rows_read(layer, tensor):
+    """What each output position of a layer reads, one row per position."""
+    if moment_size(layer) is None:
+        return None
+    if isinstance(layer, layers.Conv2D) and _small_patch(layer):
+        return _patches(layer, tensor)
+    if isinstance(layer, layers.SeparableConv2D):
+        tensor = ops.depthwise_conv(
+            tensor,
+            layer.depthwise_kernel,
+            strides=layer.strides,
+            padding=layer.padding,
+            data_format=layer.data_format,
+            dilation_rate=layer.dilation_rate,
+        )
+    axis = -1 if isinstance(layer, layers.Dense) else channel_axis(layer)
+    tensor = ops.moveaxis(tensor, axis, -1)
+    return ops.reshape(tensor, (-1, tensor.shape[-1]))
+
+
+def _small_patch(layer):
+    height, width, channels, _ = layer.kernel.shape
+    return height * width * channels <= LARGEST_PATCH
+
+
+def _patches(layer, tensor):
+    if layer.data_format == "channels_first":
+        tensor = ops.moveaxis(tensor, 1, -1)
+    if layer.dilation_rate != (1, 1) and layer.strides != (1, 1):
+        # Not both at once in `extract_patches`; positions are a sample anyway.
+        strides = (1, 1)
+    else:
+        strides = layer.strides
+    patches = ops.image.extract_patches(
+        tensor,
+        layer.kernel_size,
+        strides=strides,
+        dilation_rate=layer.dilation_rate,
+        padding=layer.padding,
+        data_format="channels_last",
+    )
+    return ops.reshape(patches, (-1, patches.shape[-1]))
