@@ -1,0 +1,61 @@
+"""DFCallback: drives the schedule of a search."""
+
+import keras
+
+
+@keras.saving.register_keras_serializable(package="keras_df")
+class DFCallback(keras.callbacks.Callback):
+    """Drives the schedule of a `SearchModel` during `fit`.
+
+    It tells the search how many steps there will be; masks steepen and the
+    budget falls over them. `SearchModel.fit` adds one if none is given.
+
+    Args:
+        steps: Number of training steps over which to anneal. By default all
+            steps of this `fit`; needed where `fit` cannot know how many
+            batches an epoch has.
+
+    Raises:
+        ValueError: If `steps` is not a positive integer.
+
+    Example:
+
+    ```python
+    search.fit(train, epochs=2, callbacks=[keras_df.DFCallback()])
+    ```
+    """
+
+    async_safe = True
+
+    def __init__(self, steps: int | None = None):
+        super().__init__()
+        if steps is not None and (not isinstance(steps, int) or steps < 1):
+            raise ValueError(
+                f"`steps` must be a positive integer. Received: steps={steps!r}"
+            )
+        self.steps = steps
+
+    def get_config(self):
+        return {"steps": self.steps}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+    def on_train_begin(self, logs=None):
+        if not hasattr(self.model, "schedule"):
+            raise ValueError(
+                "`DFCallback` drives a `keras_df.SearchModel`. Received: a "
+                f"model of type {type(self.model)}"
+            )
+        steps = self.steps
+        if steps is None:
+            per_epoch, epochs = self.params["steps"], self.params["epochs"]
+            if per_epoch is None:
+                raise ValueError(
+                    "The data set does not say how many batches it has. Pass "
+                    "`steps_per_epoch` to `fit`, or the total number of steps "
+                    "to `DFCallback(steps=...)`."
+                )
+            steps = per_epoch * epochs
+        self.model.schedule.horizon.assign(float(steps))

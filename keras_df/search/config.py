@@ -1,0 +1,94 @@
+"""How a search relaxes and anneals."""
+
+from dataclasses import asdict
+from dataclasses import dataclass
+
+import keras
+
+_CHOICES = {
+    "shrinkage": ("svt", "tanh"),
+    "metric": ("activations", "weights"),
+    "normalization": ("batch", "inference"),
+    "mask": ("unit", "plain"),
+}
+
+
+@keras.saving.register_keras_serializable(package="keras_df")
+@dataclass(frozen=True)
+class SearchConfig:
+    """The hyper-parameters of a search.
+
+    The defaults are meant for every network; see `examples/benchmarks` for
+    what they were measured on.
+
+    Args:
+        mask_steepness: Tuple `(mu_0, alpha)` of numbers: the steepness of
+            the masks' sigmoid at the start and at the end (paper, Eq. 8).
+        rank_steepness: Tuple of numbers: `C` of the soft rank's
+            `tau = C / sigma_1` at the start and at the end (Eq. 13). The
+            paper keeps it constant.
+        ramp: Share of the steps, in `(0, 1]`, over which the budget falls
+            from its value at the start to the target.
+        penalty: Number, the weight of the excess over the budget (Eq. 7's
+            lambda), the excess as a share of the original cost.
+        mask: `"plain"` for the sigmoid of Eq. 8, which starts well below 1,
+            `"unit"` to divide it by its value at logit 1, so that a network
+            with nothing removed computes what the original does.
+        shrinkage: `"svt"` for singular value thresholding (Eq. 5), `"tanh"`
+            for gains that become a truncation as `rank_steepness` grows.
+        metric: `"activations"` to threshold kernels by the error they make
+            on real inputs, `"weights"` for the kernels' own singular values
+            as in the paper.
+        normalization: `"batch"` lets BatchNormalization use the statistics
+            of each batch during the search, `"inference"` its moving ones.
+
+    Raises:
+        ValueError: If a value is out of range.
+
+    Example:
+
+    ```python
+    config = keras_df.SearchConfig(metric="weights", shrinkage="svt")
+    search = keras_df.SearchModel(model, keras_df.FLOPs(0.5), config=config)
+    ```
+    """
+
+    mask_steepness: tuple = (2.0, 50.0)
+    rank_steepness: tuple = (5.0, 50.0)
+    ramp: float = 0.7
+    penalty: float = 20.0
+    mask: str = "unit"
+    shrinkage: str = "tanh"
+    metric: str = "activations"
+    normalization: str = "batch"
+
+    def __post_init__(self):
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"`{name}` must be one of {choices}. Received: "
+                    f"{name}={getattr(self, name)!r}"
+                )
+        for name in ("mask_steepness", "rank_steepness"):
+            value = tuple(getattr(self, name))
+            if len(value) != 2 or not all(x > 0 for x in value):
+                raise ValueError(
+                    f"`{name}` must be two positive numbers, at the start and "
+                    f"at the end. Received: {name}={value}"
+                )
+            object.__setattr__(self, name, value)
+        if not 0 < self.ramp <= 1:
+            raise ValueError(
+                f"`ramp` must be in (0, 1]. Received: ramp={self.ramp}"
+            )
+        if not self.penalty > 0:
+            raise ValueError(
+                f"`penalty` must be positive. Received: penalty={self.penalty}"
+            )
+
+    def get_config(self):
+        return asdict(self)
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
