@@ -1,0 +1,5 @@
+"""The surgeon: a model and a plan -> a smaller ordinary model."""
+
+from keras_df.surgery import baselines as baselines
+from keras_df.surgery.compress import compress as compress
+from keras_df.surgery.recalibrate import recalibrate as recalibrate
