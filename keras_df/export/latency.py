@@ -1,0 +1,87 @@
+"""How fast `.tflite` files run, side by side."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras_df.export.interpreter import make_interpreter
+
+WARM_UP = 5
+
+
+@dataclass(frozen=True)
+class Latency:
+    """The latency of one file, in milliseconds.
+
+    Attributes:
+        filepath: Path of the file.
+        median: Median of all runs.
+        low: 10th percentile.
+        high: 90th percentile.
+    """
+
+    filepath: str
+    median: float
+    low: float
+    high: float
+
+    def __str__(self):
+        return (
+            f"{self.filepath}: {self.median:.3f} ms "
+            f"({self.low:.3f} to {self.high:.3f})"
+        )
+
+
+def benchmark(
+    *filepaths: str, threads: int = 1, repeats: int = 100
+) -> list[Latency]:
+    """Times `.tflite` files on LiteRT, interleaved.
+
+    Each round runs every file once, so that a busy machine slows all of them
+    alike: compare the results as ratios.
+
+    Args:
+        *filepaths: Paths of `.tflite` files.
+        threads: Number of threads per interpreter.
+        repeats: Number of rounds.
+
+    Returns:
+        List of `Latency`, one per file.
+
+    Raises:
+        ValueError: If no file is given, or a number is not positive.
+
+    Example:
+
+    ```python
+    before, after = keras_df.export.benchmark("big.tflite", "small.tflite")
+    print(before.median / after.median)
+    ```
+    """
+    if not filepaths or threads < 1 or repeats < 1:
+        raise ValueError(
+            "`benchmark` takes at least one file and positive numbers. "
+            f"Received: filepaths={filepaths}, threads={threads}, "
+            f"repeats={repeats}"
+        )
+    interpreters = [_loaded(path, threads) for path in filepaths]
+    times = np.zeros((repeats + WARM_UP, len(interpreters)))
+    for row in times:
+        for column, interpreter in enumerate(interpreters):
+            start = time.perf_counter()
+            interpreter.invoke()
+            row[column] = 1e3 * (time.perf_counter() - start)
+    low, median, high = np.percentile(times[WARM_UP:], (10, 50, 90), axis=0)
+    columns = zip(filepaths, median.tolist(), low.tolist(), high.tolist())
+    return [Latency(str(path), *values) for path, *values in columns]
+
+
+def _loaded(path, threads):
+    with open(path, "rb") as file:
+        interpreter = make_interpreter(file.read(), threads)
+    rng = np.random.default_rng(0)
+    for detail in interpreter.get_input_details():
+        values = rng.uniform(0, 1, size=detail["shape"])
+        interpreter.set_tensor(detail["index"], values.astype(detail["dtype"]))
+    return interpreter

@@ -1,0 +1,79 @@
+"""saved_model: a TensorFlow SavedModel."""
+
+import os
+import shutil
+import tempfile
+
+import keras
+
+from keras_df.export.verification import check
+from keras_df.export.verification import example_inputs
+from keras_df.export.verification import expected_outputs
+from keras_df.export.verification import require_tensorflow
+
+TOLERANCE = 1e-4
+
+
+def saved_model(model: keras.Model, filepath: str) -> float:
+    """Writes a model as a TensorFlow SavedModel, once it is verified.
+
+    It has the endpoint `serve`, takes batches of any size, and is served
+    without Keras or keras_df.
+
+    Args:
+        model: `keras.Model`.
+        filepath: Path of the folder to write. A SavedModel that is there is
+            replaced.
+
+    Returns:
+        Float, the largest absolute difference from the outputs of Keras.
+
+    Raises:
+        FileExistsError: If `filepath` exists and is not a SavedModel.
+        RuntimeError: If the SavedModel does not compute what the model
+            computes, or if Keras does not run on TensorFlow. Nothing is
+            written then.
+
+    Example:
+
+    ```python
+    keras_df.export.saved_model(small, "small_saved_model")
+    ```
+    """
+    require_tensorflow("Exporting a SavedModel")
+    filepath = os.path.abspath(os.fspath(filepath))
+    if not _may_replace(filepath):
+        raise FileExistsError(
+            f"'{filepath}' exists and is not a SavedModel. Name another "
+            "folder, or remove it."
+        )
+    parent = os.path.dirname(filepath)
+    with tempfile.TemporaryDirectory(dir=parent) as temporary:
+        new = os.path.join(temporary, "new")
+        model.export(new, format="tf_saved_model", verbose=False)
+        difference = _verify(model, new)
+        if os.path.exists(filepath):
+            shutil.move(filepath, os.path.join(temporary, "old"))
+        os.replace(new, filepath)
+    return difference
+
+
+def _may_replace(path):
+    """Whether a path is free, an empty folder or a SavedModel."""
+    if not os.path.exists(path):
+        return True
+    if not os.path.isdir(path):
+        return False
+    return not os.listdir(path) or "saved_model.pb" in os.listdir(path)
+
+
+def _verify(model, path):
+    import tensorflow as tf
+
+    arrays = example_inputs(model)
+    loaded = tf.saved_model.load(path)
+    struct = keras.tree.pack_sequence_as(model.input, arrays)
+    outputs = keras.tree.flatten(loaded.serve(struct))
+    actual = [output.numpy() for output in outputs]
+    expected = expected_outputs(model, arrays)
+    return check(expected, actual, TOLERANCE, "The SavedModel")

@@ -1,0 +1,100 @@
+"""Comparing an exported file with the Keras model it was made of."""
+
+import keras
+import numpy as np
+from keras import tree
+
+BATCH = 4
+
+
+def require_tensorflow(what):
+    """Raises RuntimeError unless Keras runs on TensorFlow."""
+    backend = keras.config.backend()
+    if backend != "tensorflow":
+        raise RuntimeError(
+            f"{what} needs the TensorFlow backend; Keras is running on "
+            f"'{backend}'. Save the model as `.keras`, and load and export it "
+            "in a process with KERAS_BACKEND=tensorflow."
+        )
+
+
+def example_inputs(model, batch_size=BATCH):
+    """Makes random inputs for a model.
+
+    Args:
+        model: `keras.Model`. Unknown sizes beside the batch become 32.
+        batch_size: Number of samples.
+
+    Returns:
+        List of float or integer arrays, one per input.
+    """
+    rng = np.random.default_rng(0)
+    arrays = []
+    for tensor in model.inputs:
+        shape = [32 if size is None else size for size in tensor.shape[1:]]
+        array = rng.uniform(size=(batch_size, *shape))
+        arrays.append(array.astype(tensor.dtype))
+    return arrays
+
+
+def expected_outputs(model, inputs):
+    """Runs a Keras model in inference mode on a list of arrays."""
+    struct = tree.pack_sequence_as(model.input, inputs)
+    outputs = model(struct, training=False)
+    return [keras.ops.convert_to_numpy(x) for x in tree.flatten(outputs)]
+
+
+def max_difference(expected, actual):
+    """Largest absolute difference, and the largest absolute value.
+
+    Outputs are paired by shape where an exporter has reordered them.
+    """
+    if len(expected) != len(actual):
+        raise ValueError(
+            f"The exported model has {len(actual)} outputs; Keras has "
+            f"{len(expected)}."
+        )
+    actual = list(actual)
+    worst, scale = 0.0, 0.0
+    for wanted in expected:
+        fitting = [x for x in actual if x.shape == wanted.shape]
+        if not fitting:
+            shapes = [x.shape for x in actual]
+            raise ValueError(
+                f"No exported output has the shape {wanted.shape}; theirs are "
+                f"{shapes}."
+            )
+        differences = [
+            float(np.max(np.abs(x.astype(float) - wanted), initial=0.0))
+            for x in fitting
+        ]
+        best = int(np.argmin(differences))
+        worst = max(worst, differences[best])
+        scale = max(scale, float(np.max(np.abs(wanted), initial=0.0)))
+        position = next(i for i, x in enumerate(actual) if x is fitting[best])
+        del actual[position]
+    return worst, scale
+
+
+def check(expected, actual, tolerance, what):
+    """Raises RuntimeError unless exported outputs agree with Keras.
+
+    Args:
+        expected: List of arrays, the outputs of Keras.
+        actual: List of arrays, the outputs of the exported model.
+        tolerance: Largest difference, as a share of the largest output or of
+            1, whichever is larger.
+        what: Name of the exported file, for the message.
+
+    Returns:
+        The largest absolute difference.
+    """
+    worst, scale = max_difference(expected, actual)
+    if not worst <= tolerance * max(scale, 1.0):
+        raise RuntimeError(
+            f"{what} does not compute what the Keras model computes: the "
+            f"largest difference is {worst:.3g}, outputs reach {scale:.3g}, "
+            f"and at most {tolerance * max(scale, 1.0):.3g} is allowed. "
+            "Nothing was written."
+        )
+    return worst
