@@ -1,0 +1,106 @@
+"""Compression of a trained network on CIFAR-10, loaded with `tfds.load`.
+
+    python examples/cifar10.py --data_dir ~/tensorflow_datasets \\
+        --model resnet20.keras --budget 0.5 --search_steps 300
+
+The model takes images with values in 0-255 and returns 10 logits. Writes to
+`cifar10_out/` what `quickstart.py` writes. Without the data set, pass
+`--data_dir ""` and it is downloaded.
+"""
+
+import os
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from absl import app
+from absl import flags
+from absl import logging
+from outcome import accuracy
+from outcome import fine_tune
+from outcome import print_report
+from outcome import write_outcome
+
+import keras_df as kdf
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string(
+    "data_dir", "", "Folder of prepared tfds data; empty to download."
+)
+flags.DEFINE_string("model", None, "A trained model, `.keras`.", required=True)
+flags.DEFINE_float("budget", 0.5, "Share of the MACs that may remain.")
+flags.DEFINE_integer("search_steps", 300, "Steps of the search.")
+flags.DEFINE_integer("finetune_epochs", 5, "Epochs of fine-tuning.")
+flags.DEFINE_integer("seed", 0, "Seed of everything random.")
+flags.DEFINE_string("out", "cifar10_out", "Folder to write.")
+
+BATCH = 128
+
+
+def load_data(split):
+    """Images of shape (n, 32, 32, 3), values in 0-255, and labels."""
+    options = {"batch_size": -1}
+    if FLAGS.data_dir:
+        options |= {"data_dir": FLAGS.data_dir, "download": False}
+    data = tfds.as_numpy(tfds.load("cifar10", split=split, **options))
+    return data["image"].astype("float32"), data["label"]
+
+
+def batches(x, y, seed):
+    """Endless shuffled batches, shifted by up to 4 pixels and mirrored."""
+
+    def augment(images, labels):
+        padded = tf.pad(images, [[0, 0], [4, 4], [4, 4], [0, 0]], "REFLECT")
+        shifted = tf.image.random_crop(padded, tf.shape(images))
+        return tf.image.random_flip_left_right(shifted), labels
+
+    data = tf.data.Dataset.from_tensor_slices((x, y))
+    data = data.shuffle(len(x), seed=seed).repeat().batch(BATCH)
+    return data.map(augment, num_parallel_calls=2).prefetch(2)
+
+
+def search_plan(model, train):
+    """Finds filters and ranks by gradient, the weights frozen."""
+    search = kdf.SearchModel(model, budget=kdf.MACs(FLAGS.budget))
+    search.compile(
+        optimizer=keras.optimizers.Adam(1e-2),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    search.fit(
+        train, epochs=1, steps_per_epoch=FLAGS.search_steps, shuffle=False
+    )
+    return search.plan()
+
+
+def main(argv):
+    del argv
+    logging.set_verbosity(logging.WARNING)
+    keras.utils.set_random_seed(FLAGS.seed)
+    os.makedirs(FLAGS.out, exist_ok=True)
+    model = keras.models.load_model(FLAGS.model)
+    x, y = load_data("train")
+    x_test, y_test = load_data("test")
+    train = batches(x, y, FLAGS.seed)
+    report = {"accuracy_before": accuracy(model, x_test, y_test)}
+
+    plan = search_plan(model, train)
+    print(plan.summary())
+
+    small = kdf.compress(model, plan, calibration=x[: 12 * BATCH])
+    kdf.recalibrate(small, train, steps=50)
+    report["accuracy_recalibrated"] = accuracy(small, x_test, y_test)
+    report["accuracy_finetuned"] = report["accuracy_recalibrated"]
+
+    if FLAGS.finetune_epochs:
+        steps = FLAGS.finetune_epochs * (len(x) // BATCH)
+        fine_tune(small, train, steps, learning_rate=0.02)
+        report["accuracy_finetuned"] = accuracy(small, x_test, y_test)
+
+    samples = np.asarray(x_test[:200])
+    print_report(write_outcome(FLAGS.out, model, small, plan, report, samples))
+
+
+if __name__ == "__main__":
+    app.run(main)
