@@ -53,7 +53,7 @@ def gram_spectrum(gram):
     delta = gram - constant
     rotation = ops.matmul(ops.transpose(vectors), ops.matmul(delta, vectors))
     sigma = ops.sqrt(eigenvalues)
-    sigma = sigma + ops.diagonal(rotation) / (2.0 * _floor(sigma))
+    sigma = sigma + ops.diagonal(rotation) / (2.0 * floored(sigma))
     return Spectrum(sigma, vectors, rotation)
 
 
@@ -102,7 +102,11 @@ def _divided_differences(sigma, gains, slopes):
     return ops.where(close, mean_slope, quotient)
 
 
-def _floor(sigma):
-    """Keeps divisions by vanishing singular values finite."""
+def floored(sigma):
+    """Returns singular values, as constants, that are safe to divide by.
+
+    Float32 does not tell those below the floor from zero. Dividing what
+    belongs to them by less would blow rounding errors up.
+    """
     smallest = 1e-6 * ops.max(sigma) + keras.config.epsilon() ** 2
     return ops.stop_gradient(ops.maximum(sigma, smallest))

@@ -3,9 +3,8 @@
 from keras import ops
 
 from keras_df.ops.spectrum import apply_gains
+from keras_df.ops.spectrum import floored
 from keras_df.ops.spectrum import gram_spectrum
-
-TINY = 1e-12
 
 
 def soft_gains(sigma, gamma):
@@ -30,7 +29,7 @@ def soft_gains(sigma, gamma):
 
     Reference: Eq. 5 of the paper.
     """
-    sigma = ops.stop_gradient(ops.maximum(sigma, TINY))
+    sigma = floored(sigma)
     above = ops.cast(sigma > gamma, sigma.dtype)
     gains = above * (1.0 - gamma / sigma)
     # Dividing in steps keeps sigma ** 3 from underflowing.
@@ -60,7 +59,7 @@ def tanh_gains(sigma, gamma, tau):
 
     Reference: the summand of Eq. 13 of the paper.
     """
-    sigma = ops.stop_gradient(ops.maximum(sigma, TINY))
+    sigma = floored(sigma)
     gains = ops.tanh(ops.relu(sigma - gamma) * tau)
     above = ops.cast(sigma > gamma, sigma.dtype)
     slopes = above * (1.0 - ops.square(gains)) * tau / sigma / 2.0

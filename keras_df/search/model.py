@@ -1,7 +1,7 @@
 """SearchModel: finds filters and ranks by gradient, inside `fit`."""
 
+import dataclasses
 import inspect
-import itertools
 import json
 
 import keras
@@ -12,45 +12,19 @@ from keras_df import ops as df_ops
 from keras_df.budgets import as_budgets
 from keras_df.budgets.allocation import Allocator
 from keras_df.budgets.constraints import Constraints
-from keras_df.calibration import moment_size
-from keras_df.calibration import second_moments
-from keras_df.calibration import take_batches
 from keras_df.graph import analyze
-from keras_df.graph.scales import output_scales
-from keras_df.graph.twin import copy_weights
-from keras_df.graph.twin import twin
-from keras_df.graph.walk import rebuild
 from keras_df.plan import CompressionPlan
+from keras_df.search.calibration import calibrate
 from keras_df.search.callback import DFCallback
 from keras_df.search.config import SearchConfig
+from keras_df.search.latest import Latest
+from keras_df.search.network import build_network
 from keras_df.search.rounding import rank_scores
 from keras_df.search.rounding import unit_scores
 from keras_df.search.schedule import Schedule
-from keras_df.search.wrapper import CompressibleLayer
-from keras_df.search.wrapper import KernelView
 
-CALIBRATION_STEPS = 12
-
-
-class UnitInterval(keras.constraints.Constraint):
-    """Keeps a variable within `[0, 1]`."""
-
-    def __call__(self, w):
-        return ops.clip(w, 0.0, 1.0)
-
-
-class Latest(keras.metrics.Metric):
-    """The value at the latest step, not a mean over the epoch."""
-
-    def __init__(self, name):
-        super().__init__(name=name)
-        self.value = self.add_weight(shape=(), initializer="zeros")
-
-    def update_state(self, value):
-        self.value.assign(value)
-
-    def result(self):
-        return self.value
+TOLERANCE = 0.03
+"""Largest difference between relaxed and integer cost not worth a note."""
 
 
 @keras.saving.register_keras_serializable(package="keras_df")
@@ -108,50 +82,17 @@ class SearchModel(keras.Model):
         self._allocator = Allocator(graph, self.budgets, self.constraints)
         self._architecture = json.dumps(_architecture(model))
         self.schedule = Schedule(self.config, name="schedule")
-        self._build_network(model)
+        self.network, self.wrappers = build_network(
+            model, graph, self._allocator.cost, self.config
+        )
         self._build_parameters()
         self._trackers = {
             resource: Latest(name=resource)
             for resource in self._allocator.limits
         }
-        self._costs = None
         # `keras.ops.eigh` compiles slowly under XLA on TensorFlow.
         self.supports_jit = keras.config.backend() != "tensorflow"
         self.built = True
-
-    def _build_network(self, model):
-        graph, wrappers, copies = self._graph, {}, []
-        scales = output_scales(graph)
-        schemes = self._allocator.cost.schemes
-
-        def replace(path, operation):
-            node = graph.nodes["/".join(path)]
-            copy = twin(operation)
-            if isinstance(operation, keras.Layer):
-                copies.append((operation, copy))
-            if node.kernel is None:
-                return copy
-            size = moment_size(operation)
-            if self.config.metric == "weights":
-                size = None
-            scale = scales.get(node.path) if size is not None else None
-            view = KernelView(
-                node, graph.units, schemes.get(node.path), scale, size
-            )
-            wrappers[node.path] = CompressibleLayer(copy, view, self.config)
-            return wrappers[node.path]
-
-        self.network = rebuild(model, replace)
-        self.wrappers = [wrappers[p] for p in self._allocator.cost.paths]
-        self.network.trainable = True
-        for source, copy in copies:
-            copy_weights(source, copy)
-        for layer in self.network._flatten_layers():
-            is_norm = isinstance(layer, keras.layers.BatchNormalization)
-            if is_norm and self.config.normalization == "inference":
-                layer.trainable = False
-        for variable in self.network.variables:
-            variable.trainable = False
 
     def _build_parameters(self):
         free = np.flatnonzero(self._allocator.free)
@@ -166,48 +107,54 @@ class SearchModel(keras.Model):
         self.thresholds = self._parameter(
             "thresholds", len(decomposable), "zeros"
         )
-        self.start = self.add_weight(
-            shape=(len(self._allocator.limits),),
-            initializer="ones",
-            trainable=False,
-            name="start",
-        )
-        self.is_calibrated = self.add_weight(
-            shape=(), initializer="zeros", trainable=False, name="calibrated"
-        )
+        # The relaxed cost of each budget, as a share of the original: at the
+        # start of the search, and now.
+        self.start = self._state("start", len(self._allocator.limits))
+        self.shares = self._state("shares", len(self._allocator.limits))
+        self.is_calibrated = self._state("calibrated", 1, "zeros")
 
     def _parameter(self, name, size, initializer):
         return self.add_weight(
             shape=(size,),
             initializer=initializer,
-            constraint=UnitInterval(),
+            constraint=_unit_interval,
+            trainable=size > 0,
             name=name,
             dtype="float32",
+        )
+
+    def _state(self, name, size, initializer="ones"):
+        return self.add_weight(
+            shape=(size,),
+            initializer=initializer,
+            trainable=False,
+            name=name,
+            dtype="float32",
+            aggregation="only_first_replica",
         )
 
     def relax(self):
         """Computes the relaxed kernels, and what the relaxed model costs.
 
         Returns:
-            Tuple of a list with one `Relaxed` per wrapper, and a dict from
-            each budget's resource to a scalar tensor, a share of the
-            original cost.
+            Tuple of a list with one `Relaxed` per wrapper, and a tensor with
+            the cost in each budget's resource as a share of the original.
         """
         mask = self._mask()
         steepness = self.schedule.rank_steepness()
         relaxed = [
             wrapper.relax(mask, self._threshold(index), steepness)
-            for index, wrapper in enumerate(self.wrappers)
+            for index, wrapper in enumerate(self.wrappers.values())
         ]
         zero = ops.zeros(())
         ranks = ops.stack([zero if r.rank is None else r.rank for r in relaxed])
         cost = self._allocator.cost
-        shares = {
-            resource: cost.soft_count(resource, mask, ranks, cost.decomposable)
+        shares = [
+            cost.soft_count(resource, mask, ranks, cost.decomposable)
             / cost.totals[resource]
             for resource in self._allocator.limits
-        }
-        return relaxed, shares
+        ]
+        return relaxed, ops.stack(shares)
 
     def _mask(self):
         """The soft mask of every unit, shape `(units,)`."""
@@ -223,40 +170,34 @@ class SearchModel(keras.Model):
         return self.thresholds.value[self._threshold_index[index]]
 
     def call(self, inputs, training=None):
-        relaxed, self._costs = self.relax()
+        relaxed, shares = self.relax()
+        self.shares.assign(shares)
+        if training:
+            self.add_loss(self._penalty(shares))
+            self.schedule.advance()
         try:
-            for wrapper, kernel in zip(self.wrappers, relaxed):
+            for wrapper, kernel in zip(self.wrappers.values(), relaxed):
                 wrapper.use(kernel)
-            outputs = self.network(inputs, training=training)
+            return self.network(inputs, training=training)
         finally:
-            for wrapper in self.wrappers:
+            for wrapper in self.wrappers.values():
                 wrapper.use(None)
-        return outputs
 
-    def compute_loss(
-        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
-    ):
-        """Adds the excess over the budget to the compiled loss (Eq. 7)."""
-        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
-        costs, self._costs = self._costs or self.relax()[1], None
-        for resource, share in costs.items():
-            self._trackers[resource].update_state(ops.stop_gradient(share))
-        if not training:
-            return loss
-        excess = ops.sum(ops.relu(self._shares(costs) - self._targets()))
-        self.schedule.advance()
-        return loss + self.config.penalty * excess
-
-    def _shares(self, costs):
-        return ops.stack([costs[name] for name in self._allocator.limits])
-
-    def _targets(self):
+    def _penalty(self, shares):
+        """The weighted excess over the budget (second term of Eq. 7)."""
         totals = self._allocator.cost.totals
         goals = [
             limit / totals[name]
             for name, limit in self._allocator.limits.items()
         ]
-        return self.schedule.target(self.start.value, np.float32(goals))
+        targets = self.schedule.target(self.start.value, np.float32(goals))
+        return self.config.penalty * ops.sum(ops.relu(shares - targets))
+
+    def compute_loss(self, *args, **kwargs):
+        """Computes the compiled loss, and shows the budget as it falls."""
+        for index, tracker in enumerate(self._trackers.values()):
+            tracker.update_state(self.shares[index])
+        return super().compute_loss(*args, **kwargs)
 
     def fit(self, *args, **kwargs):
         """Trains masks and thresholds. Arguments as for `keras.Model.fit`.
@@ -274,24 +215,13 @@ class SearchModel(keras.Model):
         return super().fit(**arguments)
 
     def _calibrate(self, data, batch_size):
-        """Measures second moments once; returns data with nothing lost."""
-        if float(self.is_calibrated):
+        """Measures the inputs once; returns data with nothing lost."""
+        if ops.convert_to_numpy(self.is_calibrated)[0]:
             return data
         if self.config.metric == "activations":
-            if inspect.isgenerator(data):
-                read = list(itertools.islice(data, CALIBRATION_STEPS))
-                data = itertools.chain(read, data)
-            else:
-                read = data
-            batches = take_batches(read, CALIBRATION_STEPS, batch_size)
-            paths = self._allocator.cost.paths
-            named = dict(zip(paths, self.wrappers))
-            moments = second_moments(self.network, batches, paths)
-            for path, moment in moments.items():
-                if named[path].moment is not None:
-                    named[path].set_moment(moment)
-        self.start.assign(self._shares(self.relax()[1]))
-        self.is_calibrated.assign(1.0)
+            data = calibrate(self.network, self.wrappers, data, batch_size)
+        self.start.assign(self.relax()[1])
+        self.is_calibrated.assign([1.0])
         return data
 
     def plan(self) -> CompressionPlan:
@@ -314,9 +244,24 @@ class SearchModel(keras.Model):
             for index, r in enumerate(relaxed)
         ]
         selection = self._allocator.fit(scores, ranks)
-        return CompressionPlan.from_selection(
+        plan = CompressionPlan.from_selection(
             self._graph, selection, self.budgets
         )
+        notes = self._disagreements(plan, ops.convert_to_numpy(shares))
+        return dataclasses.replace(plan, notes=notes)
+
+    def _disagreements(self, plan, shares):
+        """Says where the relaxed and the integer cost are far apart."""
+        notes = []
+        for resource, soft in zip(self._allocator.limits, shares):
+            before, after = plan.costs[resource]
+            if abs(after / before - soft) > TOLERANCE:
+                notes.append(
+                    f"the search ended at {soft:.1%} of the {resource}, the "
+                    f"plan is at {after / before:.1%}: more steps would "
+                    "bring them together"
+                )
+        return notes
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object
@@ -339,6 +284,11 @@ class SearchModel(keras.Model):
 
     def build(self, input_shape=None):
         self.built = True
+
+
+def _unit_interval(values):
+    """A variable constraint: projects onto `[0, 1]`."""
+    return ops.clip(values, 0.0, 1.0)
 
 
 def _architecture(model):

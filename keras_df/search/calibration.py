@@ -1,0 +1,38 @@
+"""Calibrating a search: what each kernel reads, measured before step one."""
+
+import inspect
+import itertools
+
+from keras_df.calibration import second_moments
+from keras_df.calibration import take_batches
+
+STEPS = 12
+
+
+def calibrate(network, wrappers, data, batch_size):
+    """Sets the wrappers' second moments.
+
+    Args:
+        network: The network of `build_network`.
+        wrappers: Dict from path to `CompressibleLayer`.
+        data: What was passed to `fit` as `x`.
+        batch_size: Number of samples per batch, for arrays.
+
+    Returns:
+        Data that yields all of `data`: a generator is put together anew from
+        the batches that were read and the rest.
+    """
+    read = data
+    if inspect.isgenerator(data):
+        read = list(itertools.islice(data, STEPS))
+        data = _resumed(read, data)
+    batches = take_batches(read, STEPS, batch_size)
+    for path, moment in second_moments(network, batches, wrappers).items():
+        if wrappers[path].moment is not None:
+            wrappers[path].set_moment(moment)
+    return data
+
+
+def _resumed(read, generator):
+    yield from read
+    yield from generator

@@ -1,0 +1,18 @@
+"""A metric for quantities that follow a schedule."""
+
+import keras
+from keras import ops
+
+
+class Latest(keras.metrics.Metric):
+    """The value at the latest step, not a mean over the epoch."""
+
+    def __init__(self, name):
+        super().__init__(name=name)
+        self.value = self.add_weight(shape=(), initializer="zeros")
+
+    def update_state(self, value):
+        self.value.assign(value)
+
+    def result(self):
+        return ops.convert_to_tensor(self.value)

@@ -1,0 +1,76 @@
+"""The network that a search trains on: frozen layers, wrapped."""
+
+import keras
+
+from keras_df.calibration import moment_size
+from keras_df.graph.scales import output_scales
+from keras_df.graph.twin import copy_weights
+from keras_df.graph.twin import twin
+from keras_df.graph.walk import rebuild
+from keras_df.search.wrapper import CompressibleLayer
+from keras_df.search.wrapper import KernelView
+
+
+def build_network(model, graph, cost, config):
+    """Copies a model, freezes the copy and wraps its kernels.
+
+    Args:
+        model: The user's model. It is not modified.
+        graph: `ChannelGraph` of the model.
+        cost: `ModelCost` of the model, whose order of layers is used.
+        config: `SearchConfig`.
+
+    Returns:
+        Tuple of the network and a dict from the path of each layer with a
+        kernel to its `CompressibleLayer`.
+    """
+    builder = _Builder(graph, cost.schemes, config)
+    network = rebuild(model, builder.replace)
+    for source, copy in builder.copies:
+        copy_weights(source, copy)
+    _freeze(network, config)
+    return network, {path: builder.wrappers[path] for path in cost.paths}
+
+
+class _Builder:
+    def __init__(self, graph, schemes, config):
+        self._graph = graph
+        self._schemes = schemes
+        self._config = config
+        self._scales = output_scales(graph)
+        self.copies = []
+        self.wrappers = {}
+
+    def replace(self, path, operation):
+        node = self._graph.nodes["/".join(path)]
+        copy = twin(operation)
+        if isinstance(operation, keras.Layer):
+            self.copies.append((operation, copy))
+        if node.kernel is None:
+            return copy
+        wrapper = CompressibleLayer(copy, self._view(node), self._config)
+        self.wrappers[node.path] = wrapper
+        return wrapper
+
+    def _view(self, node):
+        size = scale = None
+        if self._config.metric == "activations":
+            size = moment_size(node.operation)
+            scale = self._scales.get(node.path)
+        scheme = self._schemes.get(node.path)
+        return KernelView(node, self._graph.units, scheme, scale, size)
+
+
+def _freeze(network, config):
+    """Freezes every weight.
+
+    BatchNormalization layers stay trainable, their variables do not: that is
+    how Keras lets them use the statistics of each batch.
+    """
+    network.trainable = True
+    for layer in network._flatten_layers():
+        is_norm = isinstance(layer, keras.layers.BatchNormalization)
+        if is_norm and config.normalization == "inference":
+            layer.trainable = False
+    for variable in network.variables:
+        variable.trainable = False
