@@ -30,6 +30,12 @@ flags.DEFINE_string(
 )
 flags.DEFINE_string("model", None, "A trained model, `.keras`.", required=True)
 flags.DEFINE_float("budget", 0.5, "Share of the MACs that may remain.")
+flags.DEFINE_enum(
+    "method",
+    "search",
+    ["search", "magnitude", "energy"],
+    "Who makes the plan: the search, or a baseline without one.",
+)
 flags.DEFINE_integer("search_steps", 300, "Steps of the search.")
 flags.DEFINE_integer("finetune_epochs", 5, "Epochs of fine-tuning.")
 flags.DEFINE_integer("seed", 0, "Seed of everything random.")
@@ -60,9 +66,19 @@ def batches(x, y, seed):
     return data.map(augment, num_parallel_calls=2).prefetch(2)
 
 
-def search_plan(model, train):
+def make_plan(model, train, samples):
+    """Decides what to remove, by the method that the flag names."""
+    budget = kdf.MACs(FLAGS.budget)
+    if FLAGS.method == "magnitude":
+        return kdf.baselines.magnitude(model, budget)
+    if FLAGS.method == "energy":
+        return kdf.baselines.energy(model, budget, calibration=samples)
+    return search_plan(model, train, budget)
+
+
+def search_plan(model, train, budget):
     """Finds filters and ranks by gradient, the weights frozen."""
-    search = kdf.SearchModel(model, budget=kdf.MACs(FLAGS.budget))
+    search = kdf.SearchModel(model, budget=budget)
     search.compile(
         optimizer=keras.optimizers.Adam(1e-2),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -85,10 +101,11 @@ def main(argv):
     train = batches(x, y, FLAGS.seed)
     report = {"accuracy_before": accuracy(model, x_test, y_test)}
 
-    plan = search_plan(model, train)
+    samples = x[: 12 * BATCH]
+    plan = make_plan(model, train, samples)
     print(plan.summary())
 
-    small = kdf.compress(model, plan, calibration=x[: 12 * BATCH])
+    small = kdf.compress(model, plan, calibration=samples)
     kdf.recalibrate(small, train, steps=50)
     report["accuracy_recalibrated"] = accuracy(small, x_test, y_test)
     report["accuracy_finetuned"] = report["accuracy_recalibrated"]
