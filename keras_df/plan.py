@@ -6,8 +6,6 @@ carries them out, and neither knows the other.
 
 import dataclasses
 import json
-import os
-import tempfile
 from dataclasses import dataclass
 from dataclasses import field
 
@@ -16,6 +14,7 @@ import numpy as np
 from keras_df.budgets.allocation import Selection
 from keras_df.budgets.cost import RESOURCES
 from keras_df.budgets.model_cost import ModelCost
+from keras_df.files import replacing
 from keras_df.graph import analyze
 
 VERSION = 1
@@ -187,7 +186,8 @@ class CompressionPlan:
             filepath: Path of the file. It is replaced only once the new one
                 is complete.
         """
-        write_json(filepath, self.get_config())
+        with replacing(filepath) as new, open(new, "w", encoding="utf-8") as f:
+            json.dump(self.get_config(), f, indent=1)
 
     @classmethod
     def load(cls, filepath):
@@ -199,10 +199,9 @@ class CompressionPlan:
         Raises:
             ValueError: If the file is no plan, damaged, or of another version.
         """
-        with open(filepath, encoding="utf-8") as file:
-            text = file.read()
         try:
-            return cls.from_config(json.loads(text))
+            with open(filepath, encoding="utf-8") as file:
+                return cls.from_config(json.load(file))
         except ValueError as error:
             raise ValueError(f"Cannot read '{filepath}': {error}") from error
 
@@ -274,20 +273,6 @@ class CompressionPlan:
         mine, theirs = self.layers, other.layers
         pairs = {p: (mine.get(p), theirs.get(p)) for p in {**mine, **theirs}}
         return {path: (a, b) for path, (a, b) in pairs.items() if a != b}
-
-
-def write_json(filepath, value):
-    """Writes JSON to a temporary file and moves it into place."""
-    filepath = os.fspath(filepath)
-    folder = os.path.dirname(os.path.abspath(filepath))
-    handle, temporary = tempfile.mkstemp(dir=folder, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(value, file, indent=1)
-        os.replace(temporary, filepath)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def _layer_from_config(path, entry):

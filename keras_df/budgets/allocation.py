@@ -142,10 +142,16 @@ class Allocator:
     def _fill(self, events, start):
         """Takes further events, best first, while they fit."""
         taken = events.prefix(start)
+        closed = set()
         for event in range(start, min(events.count, start + FILL_TRIES)):
+            # Each dimension grows step by step, or its counts are not those
+            # that the constraints allow.
+            if events.owners[event] in closed:
+                continue
             taken[event] = True
             if not self._fits(events, taken):
                 taken[event] = False
+                closed.add(events.owners[event])
             elif self._is_full(events, taken):
                 break
         return taken
@@ -164,6 +170,10 @@ class _Events:
 
     A step adds a chunk of filters of one group, or of singular values of one
     layer. What the constraints demand is there before the first step.
+
+    Attributes:
+        count: Number of steps.
+        owners: Integer array, which group or layer each step belongs to.
     """
 
     def __init__(self, allocator, unit_scores, rank_scores):
@@ -171,11 +181,12 @@ class _Events:
         self._unit_step = np.full(allocator.graph.unit_count, -1)
         self._rank_layer, self._rank_step, self._rank_size = [], [], []
         self._base_ranks = np.zeros(len(self._cost.paths), int)
-        scores = []
-        self._add_groups(allocator, unit_scores, scores)
-        self._add_ranks(allocator, rank_scores, scores)
+        scores, owners = [], []
+        self._add_groups(allocator, unit_scores, scores, owners)
+        self._add_ranks(allocator, rank_scores, scores, owners)
         order = np.argsort(-np.array(scores), kind="stable")
         self.count = len(order)
+        self.owners = np.array(owners, int)[order]
         place = np.empty(self.count + 2, int)
         place[order] = np.arange(self.count)
         # Steps -1 (always there) and -2 (never) come behind the others.
@@ -185,21 +196,23 @@ class _Events:
         self._rank_size = np.array(self._rank_size, int)
         self._rank_step = place[np.array(self._rank_step, int)]
 
-    def _add_groups(self, allocator, unit_scores, scores):
+    def _add_groups(self, allocator, unit_scores, scores, owners):
         constraints = allocator.constraints
         ranges = _share_ranges(allocator)
-        for group in allocator.groups:
+        whole = _whole_groups(allocator)
+        for number, group in enumerate(allocator.groups):
             best = group[np.argsort(-unit_scores[group], kind="stable")]
             low, high = ranges[int(group[0])]
             steps = constraints.steps(
-                len(group), low, high, constraints.min_channels
+                len(group), low, high, constraints.min_channels, whole[number]
             )
             for start, end in zip(steps[:-1], steps[1:]):
                 self._unit_step[best[start:end]] = len(scores)
                 scores.append(unit_scores[best[start:end]].max())
+                owners.append(number)
             self._unit_step[best[steps[-1] :]] = -2
 
-    def _add_ranks(self, allocator, rank_scores, scores):
+    def _add_ranks(self, allocator, rank_scores, scores, owners):
         nodes = allocator.graph.kernels()
         for layer, path in enumerate(self._cost.paths):
             if not self._cost.decomposable[layer]:
@@ -213,6 +226,7 @@ class _Events:
                 self._rank_size.append(end - start)
                 self._rank_step.append(len(scores))
                 scores.append(rank_scores[layer][start])
+                owners.append(len(allocator.groups) + layer)
 
     @property
     def none(self):
@@ -250,6 +264,20 @@ def _share_ranges(allocator):
                 old = ranges[unit]
                 ranges[unit] = (max(old[0], low), min(old[1], high))
     return ranges
+
+
+def _whole_groups(allocator):
+    """Tells of each group whether no layer writes other channels beside it."""
+    graph = allocator.graph
+    group_of = np.full(graph.unit_count, -1)
+    for number, group in enumerate(allocator.groups):
+        group_of[group] = number
+    whole = np.ones(len(allocator.groups), bool)
+    for node in graph.kernels().values():
+        written = np.unique(group_of[graph.units[node.kernel.outputs[1]]])
+        if len(written) > 1:
+            whole[written[written >= 0]] = False
+    return whole
 
 
 def _groups(graph, free):

@@ -3,6 +3,7 @@
 import dataclasses
 import fnmatch
 import math
+import numbers
 from dataclasses import dataclass
 from dataclasses import field
 
@@ -25,12 +26,13 @@ class Constraints:
             Section 3.2), or a dict from layers to 1 or 2; layers not named
             use Scheme 1. Layers without a second scheme use Scheme 1.
         round_to: Positive integer. Kept channels and ranks are multiples of
-            it, or the layer's full width.
+            it, or the layer's full width. Of a layer whose filters form
+            several groups of coupled ones, each group keeps a multiple.
         min_channels: Smallest number of channels that a layer keeps.
         floors: Dict from layers to the smallest share of their channels and
             of their rank that remains, in `[0, 1]`.
         caps: Dict from layers to the largest share of their channels and of
-            their rank that remains, in `(0, 1]`.
+            their rank that remains, in `(0, 1]`. A floor wins over a cap.
         skip: Layers that keep all their filters and stay dense. Their inputs
             may still shrink with the layers before them.
 
@@ -57,8 +59,9 @@ class Constraints:
     skip: tuple = ()
 
     def __post_init__(self):
-        if isinstance(self.skip, str) or callable(self.skip):
-            object.__setattr__(self, "skip", (self.skip,))
+        single = isinstance(self.skip, str) or callable(self.skip)
+        skip = (self.skip,) if single else tuple(self.skip)
+        object.__setattr__(self, "skip", skip)
         if not (self.prune or self.decompose):
             raise ValueError(
                 "With `prune=False` and `decompose=False` nothing can be "
@@ -66,7 +69,7 @@ class Constraints:
             )
         for name in ("round_to", "min_channels"):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
+            if type(value) is not int or value < 1:
                 raise ValueError(
                     f"`{name}` must be a positive integer. Received: "
                     f"{name}={value!r}"
@@ -81,7 +84,7 @@ class Constraints:
                 )
         for name in ("floors", "caps"):
             for layer, share in getattr(self, name).items():
-                if not 0 <= share <= 1:
+                if not _is_share(share) or (name == "caps" and not share):
                     raise ValueError(
                         f"`{name}` holds shares between 0 and 1. Received: "
                         f"{share!r} for layer {layer!r}"
@@ -127,7 +130,7 @@ class Constraints:
         cap = [s for n, s in self.caps.items() if matches(n, node)]
         return max(floor, default=0.0), min(cap, default=1.0)
 
-    def steps(self, size, low, high, minimum):
+    def steps(self, size, low, high, minimum, whole=True):
         """Lists the counts that a dimension may keep.
 
         Args:
@@ -135,6 +138,8 @@ class Constraints:
             low: Smallest share that remains.
             high: Largest share that remains.
             minimum: Smallest count that remains.
+            whole: Whether the dimension is all of a layer's. If not, it stays
+                at its full size only where no multiple is allowed.
 
         Returns:
             Ascending integer array, never empty.
@@ -143,9 +148,15 @@ class Constraints:
         counts = np.append(counts, size)
         least = min(max(math.ceil(low * size), minimum), size)
         allowed = counts[(counts >= least) & (counts <= high * size)]
+        if not whole and len(allowed) > 1 and allowed[-1] % self.round_to:
+            return allowed[:-1]
         if len(allowed):
             return allowed
         return counts[counts >= least][:1]
+
+
+def _is_share(value):
+    return isinstance(value, numbers.Real) and 0 <= value <= 1
 
 
 def matches(name, node):

@@ -1,5 +1,7 @@
 """What a model's activations look like on a user's data."""
 
+from keras_df.calibration.data import flat_inputs as flat_inputs
+from keras_df.calibration.data import iterate_batches as iterate_batches
 from keras_df.calibration.data import take_batches as take_batches
 from keras_df.calibration.moments import moment_size as moment_size
 from keras_df.calibration.moments import second_moments as second_moments

@@ -10,10 +10,9 @@ import math
 import numpy as np
 from keras import layers
 from keras import ops
-from keras import tree
 
+from keras_df.calibration.data import flat_inputs
 from keras_df.graph.rules.convolution import channel_axis
-from keras_df.graph.walk import graph_of
 from keras_df.graph.walk import is_graph
 from keras_df.graph.walk import walk
 from keras_df.graph.walk import walk_nested
@@ -48,14 +47,9 @@ def second_moments(model, batches, paths):
     """
     recorder = _Recorder(set(paths))
     for batch in batches:
-        inputs = [ops.convert_to_tensor(x) for x in tree.flatten(batch)]
         recorder.start(len(batches))
-        walk(model, _cast(graph_of(model), inputs), recorder.visit)
+        walk(model, flat_inputs(model, batch), recorder.visit)
     return recorder.moments()
-
-
-def _cast(graph, values):
-    return [ops.cast(x, t.dtype) for x, t in zip(values, graph.inputs)]
 
 
 class _Recorder:
@@ -73,7 +67,7 @@ class _Recorder:
         layer = getattr(operation, "calibrated_layer", operation)
         name = "/".join(path)
         if name in self._paths:
-            self._record(name, layer, args[0])
+            self._record(name, layer, args[0] if args else kwargs["inputs"])
         kwargs.pop("training", None)
         return layer(*args, **kwargs)
 

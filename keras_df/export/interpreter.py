@@ -5,7 +5,7 @@ from keras import tree
 
 
 def make_interpreter(content, threads=1):
-    """Makes an interpreter for a LiteRT model, tensors allocated.
+    """Makes an interpreter for a LiteRT model, tensors not yet allocated.
 
     Uses `ai-edge-litert` where it is installed, and the interpreter inside
     TensorFlow otherwise.
@@ -21,22 +21,34 @@ def make_interpreter(content, threads=1):
         from ai_edge_litert.interpreter import Interpreter
     except ImportError:
         from tensorflow.lite import Interpreter
-    interpreter = Interpreter(model_content=content, num_threads=threads)
+    return Interpreter(model_content=content, num_threads=threads)
+
+
+def allocate(interpreter, shapes):
+    """Allocates tensors, for inputs of given shapes.
+
+    Args:
+        interpreter: An interpreter.
+        shapes: List of tuples in the order of the interpreter's inputs.
+    """
+    for detail, shape in zip(interpreter.get_input_details(), shapes):
+        if tuple(detail["shape"]) != tuple(shape):
+            interpreter.resize_tensor_input(detail["index"], shape)
     interpreter.allocate_tensors()
-    return interpreter
 
 
 def run(interpreter, inputs):
     """Runs an interpreter on one batch.
 
     Args:
-        interpreter: An interpreter with allocated tensors.
+        interpreter: An interpreter.
         inputs: List of arrays in the order of the interpreter's inputs,
             float; they are quantized where the file takes integers.
 
     Returns:
         List of arrays, dequantized where the file returns integers.
     """
+    allocate(interpreter, [np.shape(value) for value in inputs])
     for detail, value in zip(interpreter.get_input_details(), inputs):
         interpreter.set_tensor(detail["index"], _quantized(detail, value))
     interpreter.invoke()
@@ -49,8 +61,8 @@ def run(interpreter, inputs):
 def ordered_inputs(interpreter, model, arrays):
     """Orders a model's inputs as an interpreter takes them.
 
-    The converter names inputs `serve_<name>:0` or `serve_<name>`, and may
-    reorder them.
+    The converter names inputs `serving_default_<name>:0` or `serve_<name>`,
+    and may reorder them.
     """
     details = interpreter.get_input_details()
     if len(details) == 1:
@@ -59,7 +71,8 @@ def ordered_inputs(interpreter, model, arrays):
     named = dict(zip(names, arrays))
     ordered = []
     for position, detail in enumerate(details):
-        key = detail["name"].split(":")[0].split("serve_", 1)[-1]
+        key = detail["name"].split(":")[0]
+        key = key.removeprefix("serving_default_").removeprefix("serve_")
         ordered.append(named.get(key, arrays[position]))
     return ordered
 

@@ -7,7 +7,8 @@ import keras
 import numpy as np
 from keras import tree
 
-from keras_df.calibration import take_batches
+from keras_df.calibration import flat_inputs
+from keras_df.calibration import iterate_batches
 from keras_df.export.interpreter import make_interpreter
 from keras_df.export.interpreter import ordered_inputs
 from keras_df.export.interpreter import run
@@ -15,6 +16,8 @@ from keras_df.export.verification import check
 from keras_df.export.verification import example_inputs
 from keras_df.export.verification import expected_outputs
 from keras_df.export.verification import require_tensorflow
+from keras_df.files import replacing
+from keras_df.graph.walk import graph_of
 
 # Largest difference from Keras, as a share of the largest output.
 _TOLERANCES = {None: 1e-4, "float16": 2e-2, "dynamic": 0.2, "int8": 0.5}
@@ -45,7 +48,8 @@ def litert(
         Float, the largest absolute difference from the outputs of Keras.
 
     Raises:
-        ValueError: If an argument is invalid.
+        TypeError: If `model` is not a `keras.Model`.
+        ValueError: If an argument is invalid, or `model` is subclassed.
         RuntimeError: If the file does not compute what the model computes, or
             if Keras does not run on TensorFlow. No file is written then.
 
@@ -75,9 +79,15 @@ def litert(
             "`quantize='int8'` needs the range of every activation: pass "
             "training data as `calibration`."
         )
-    content = _convert(model, _options(quantize, samples), batch_size)
+
+    def representative():
+        return _as_converted(model, samples, batch_size or 1)
+
+    options = _options(quantize, representative)
+    content = _convert(model, options, batch_size)
     difference = _verify(model, content, samples, _TOLERANCES[quantize])
-    _write(filepath, content)
+    with replacing(filepath) as new, open(new, "wb") as file:
+        file.write(content)
     return difference
 
 
@@ -86,21 +96,33 @@ def _samples(model, calibration):
     if calibration is None:
         arrays = example_inputs(model)
     else:
-        batches = take_batches(calibration, CALIBRATION_SAMPLES, 1)
-        flat = [tree.flatten(batch) for batch in batches]
-        arrays = [
-            np.concatenate([np.asarray(batch[i]) for batch in flat])
-            for i in range(len(flat[0]))
-        ]
-    arrays = [
-        array.astype(tensor.dtype)
-        for array, tensor in zip(arrays, model.inputs)
-    ]
+        arrays = _calibration_arrays(model, calibration)
     count = min(len(arrays[0]), CALIBRATION_SAMPLES)
     return [[array[i : i + 1] for array in arrays] for i in range(count)]
 
 
-def _options(quantize, samples):
+def _calibration_arrays(model, calibration):
+    """The first samples of a data set, one array per input of the model."""
+    parts, count = [], 0
+    for batch in iterate_batches(calibration):
+        parts.append([np.asarray(x) for x in flat_inputs(model, batch)])
+        count += len(parts[-1][0])
+        if count >= CALIBRATION_SAMPLES:
+            break
+    if not parts:
+        raise ValueError("`calibration` is empty: it has no batch to read.")
+    return [np.concatenate(arrays) for arrays in zip(*parts)]
+
+
+def _as_converted(model, samples, batch_size):
+    """Samples as the converter takes them: by name, for it reorders inputs."""
+    names = [tensor.name for tensor in graph_of(model).inputs]
+    for arrays in samples:
+        arrays = [np.repeat(x, batch_size, axis=0) for x in arrays]
+        yield dict(zip(names, arrays)) if len(names) > 1 else arrays
+
+
+def _options(quantize, representative):
     import tensorflow as tf
 
     if quantize is None:
@@ -109,7 +131,7 @@ def _options(quantize, samples):
     if quantize == "float16":
         options["target_spec"] = {"supported_types": [tf.float16]}
     if quantize == "int8":
-        options["representative_dataset"] = lambda: iter(samples)
+        options["representative_dataset"] = representative
         options["target_spec"] = {
             "supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         }
@@ -121,7 +143,7 @@ def _convert(model, options, batch_size):
         lambda x: keras.InputSpec(
             shape=(batch_size, *x.shape[1:]), dtype=x.dtype, name=x.name
         ),
-        model.input,
+        graph_of(model).input,
     )
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "model.tflite")
@@ -148,15 +170,3 @@ def _verify(model, content, samples, tolerance):
         expected = expected_outputs(model, arrays)
         worst = max(worst, check(expected, actual, tolerance, "The file"))
     return worst
-
-
-def _write(filepath, content):
-    folder = os.path.dirname(os.path.abspath(filepath))
-    handle, temporary = tempfile.mkstemp(dir=folder, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.replace(temporary, filepath)
-    except BaseException:
-        os.unlink(temporary)
-        raise

@@ -10,6 +10,7 @@ from keras_df.export.verification import check
 from keras_df.export.verification import example_inputs
 from keras_df.export.verification import expected_outputs
 from keras_df.export.verification import require_tensorflow
+from keras_df.graph.walk import graph_of
 
 TOLERANCE = 1e-4
 
@@ -72,7 +73,7 @@ def _verify(model, path):
 
     arrays = example_inputs(model)
     loaded = tf.saved_model.load(path)
-    struct = keras.tree.pack_sequence_as(model.input, arrays)
+    struct = keras.tree.pack_sequence_as(graph_of(model).input, arrays)
     outputs = keras.tree.flatten(loaded.serve(struct))
     actual = [output.numpy() for output in outputs]
     expected = expected_outputs(model, arrays)

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import tree
 
+from keras_df.graph.walk import graph_of
+
 BATCH = 4
 
 
@@ -30,7 +32,7 @@ def example_inputs(model, batch_size=BATCH):
     """
     rng = np.random.default_rng(0)
     arrays = []
-    for tensor in model.inputs:
+    for tensor in graph_of(model).inputs:
         shape = [32 if size is None else size for size in tensor.shape[1:]]
         array = rng.uniform(size=(batch_size, *shape))
         arrays.append(array.astype(tensor.dtype))
@@ -39,7 +41,7 @@ def example_inputs(model, batch_size=BATCH):
 
 def expected_outputs(model, inputs):
     """Runs a Keras model in inference mode on a list of arrays."""
-    struct = tree.pack_sequence_as(model.input, inputs)
+    struct = tree.pack_sequence_as(graph_of(model).input, inputs)
     outputs = model(struct, training=False)
     return [keras.ops.convert_to_numpy(x) for x in tree.flatten(outputs)]
 
@@ -69,7 +71,8 @@ def max_difference(expected, actual):
             for x in fitting
         ]
         best = int(np.argmin(differences))
-        worst = max(worst, differences[best])
+        # Unlike `max`, it passes a NaN on.
+        worst = float(np.maximum(worst, differences[best]))
         scale = max(scale, float(np.max(np.abs(wanted), initial=0.0)))
         position = next(i for i, x in enumerate(actual) if x is fitting[best])
         del actual[position]

@@ -171,13 +171,19 @@ def _inspect_layer(node, cost, allocator, group_of):
 
 
 def _reasons(node, units, allocator, scheme):
-    known = allocator.graph.reasons
+    constraints, known = allocator.constraints, allocator.graph.reasons
     seen = dict.fromkeys(known[int(u)] for u in units if int(u) in known)
     yield from (f"pruning: {reason}" for reason in seen)
+    if constraints.skips(node):
+        yield "skipped by the constraints"
+    elif not constraints.prune:
+        yield "pruning: the constraints do not allow it"
+    elif any(not allocator.free[u] and int(u) not in known for u in units):
+        yield "pruning: it shares filters with a layer that is skipped"
     if scheme is None and node.kernel.reason:
         yield f"decomposition: {node.kernel.reason}"
-    if allocator.constraints.skips(node):
-        yield "skipped by the constraints"
+    elif not constraints.decompose:
+        yield "decomposition: the constraints do not allow it"
 
 
 def _touched_paths(graph, free):

@@ -1,8 +1,8 @@
 """Plots of a plan. Needs matplotlib (the extra `examples`)."""
 
 import os
-import tempfile
 
+from keras_df.files import replacing
 from keras_df.plan import CompressionPlan
 
 
@@ -11,7 +11,8 @@ def plot_plan(plan: CompressionPlan, filepath: str) -> None:
 
     Args:
         plan: `CompressionPlan`.
-        filepath: Path of the image; its ending names the format.
+        filepath: Path of the image; its ending names the format, PNG if it
+            has none.
 
     Raises:
         ImportError: If matplotlib is not installed.
@@ -46,12 +47,6 @@ def plot_plan(plan: CompressionPlan, filepath: str) -> None:
     before, after = plan.costs["macs"]
     axes.set_title(f"{after / before:.1%} of the multiply-accumulates remain")
     figure.legend(loc="outside lower center", ncols=2)
-    root, ending = os.path.splitext(os.path.abspath(filepath))
-    handle, temporary = tempfile.mkstemp(ending, dir=os.path.dirname(root))
-    os.close(handle)
-    try:
-        figure.savefig(temporary, dpi=120)
-        os.replace(temporary, filepath)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    kind = os.path.splitext(filepath)[1][1:] or "png"
+    with replacing(filepath) as new:
+        figure.savefig(new, format=kind, dpi=120)

@@ -1,0 +1,211 @@
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from keras import ops
+
+from keras_df.calibration import moment_size
+from keras_df.calibration import moments
+from keras_df.calibration import second_moments
+
+RNG = np.random.default_rng(0)
+
+
+def images(*shape):
+    return RNG.normal(1.0, 2.0, shape).astype("float32")
+
+
+def expected_of(rows):
+    """Mean of the outer products of rows, scaled and with a ridge."""
+    rows = np.asarray(rows, float)
+    rows = rows.reshape(-1, rows.shape[-1])
+    moment = rows.T @ rows / len(rows)
+    moment /= np.trace(moment) / len(moment)
+    return moment + moments.RIDGE * np.eye(len(moment))
+
+
+def patches(x, size, strides=1, dilation=1):
+    """Patches of a valid convolution, rows `(height, width, channels)`."""
+    reach = (size - 1) * dilation + 1
+    height, width = x.shape[1] - reach + 1, x.shape[2] - reach + 1
+    return np.array(
+        [
+            x[:, i : i + reach : dilation, j : j + reach : dilation]
+            .reshape(len(x), -1)
+            .tolist()
+            for i in range(0, height, strides)
+            for j in range(0, width, strides)
+        ]
+    )
+
+
+def assert_moment(layer, x, rows, batches=2):
+    inputs = keras.Input(x.shape[1:])
+    layer.name = "measured"
+    model = keras.Model(inputs, layer(inputs))
+    parts = np.array_split(x, batches)
+    found = second_moments(model, parts, ["measured"])
+    expected = expected_of(rows() if callable(rows) else rows)
+    np.testing.assert_allclose(found["measured"], expected, atol=1e-4)
+    assert len(expected) == moment_size(layer)
+
+
+def test_dense_reads_its_inputs():
+    x = images(12, 5)
+    assert_moment(layers.Dense(3), x, x)
+
+
+def test_dense_reads_every_position():
+    x = images(6, 4, 5)
+    assert_moment(layers.Dense(3), x, x)
+
+
+@pytest.mark.parametrize("strides", [1, 2])
+def test_a_convolution_reads_patches(strides):
+    x = images(4, 7, 6, 3)
+    layer = layers.Conv2D(2, 3, strides=strides)
+    assert_moment(layer, x, patches(x, 3, strides))
+
+
+def test_padding_is_read_as_zeros():
+    x = images(4, 5, 5, 2)
+    padded = np.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])
+    assert_moment(layers.Conv2D(2, 3, padding="same"), x, patches(padded, 3))
+
+
+def test_a_dilated_convolution_reads_apart():
+    x = images(4, 7, 7, 2)
+    layer = layers.Conv2D(2, 3, dilation_rate=2)
+    assert_moment(layer, x, patches(x, 3, dilation=2))
+
+
+def test_rows_are_in_the_order_of_scheme_1():
+    """The energy of the outputs is that of the kernel in this metric."""
+    layer = layers.Conv2D(4, 3, use_bias=False, name="conv")
+    model = keras.Sequential([keras.Input((6, 6, 3)), layer])
+    x = images(8, 6, 6, 3)
+    moment = second_moments(model, [x], ["conv"])["conv"]
+    moment -= moments.RIDGE * np.eye(27)
+    matrix = np.asarray(layer.kernel).reshape(27, 4)
+    energy = np.mean(np.asarray(model(x)) ** 2, axis=(0, 1, 2))
+    inside = np.diag(matrix.T @ moment @ matrix)
+    np.testing.assert_allclose(inside / inside[0], energy / energy[0], 1e-4)
+
+
+def test_a_large_patch_is_measured_by_channel(monkeypatch):
+    monkeypatch.setattr(moments, "LARGEST_PATCH", 26)
+    x = images(4, 6, 6, 3)
+    assert_moment(layers.Conv2D(2, 3), x, x)
+
+
+def test_a_1d_convolution_is_measured_by_channel():
+    x = images(4, 9, 3)
+    assert_moment(layers.Conv1D(2, 3), x, x)
+
+
+def test_a_transposed_convolution_is_measured_by_channel():
+    x = images(4, 5, 5, 3)
+    assert_moment(layers.Conv2DTranspose(2, 3, strides=2), x, x)
+
+
+def test_a_separable_convolution_reads_what_its_depthwise_writes():
+    x = images(4, 6, 6, 3)
+    layer = layers.SeparableConv2D(
+        5, 3, strides=2, padding="same", depth_multiplier=2
+    )
+
+    def middle():
+        depthwise = layers.DepthwiseConv2D(
+            3, strides=2, padding="same", depth_multiplier=2, use_bias=False
+        )
+        depthwise.build(x.shape)
+        depthwise.kernel.assign(layer.depthwise_kernel)
+        return depthwise(x)
+
+    assert_moment(layer, x, middle)
+
+
+def test_layers_behind_others_are_measured_in_inference_mode():
+    model = keras.Sequential(
+        [
+            keras.Input((5,)),
+            layers.Dense(4, activation="relu", name="first"),
+            layers.BatchNormalization(name="bn"),
+            layers.Dropout(0.5),
+            layers.Dense(3, name="second"),
+        ]
+    )
+    model.get_layer("bn").moving_mean.assign(np.full(4, 0.3))
+    before = [ops.convert_to_numpy(w) for w in model.weights]
+    x = images(16, 5)
+    found = second_moments(model, [x], ["second"])
+    hidden = model.get_layer("bn")(model.get_layer("first")(x), training=False)
+    np.testing.assert_allclose(found["second"], expected_of(hidden), atol=1e-4)
+    for weight, value in zip(model.weights, before):
+        np.testing.assert_array_equal(weight, value)
+
+
+def test_a_layer_called_twice_is_measured_on_both_inputs():
+    shared = layers.Dense(5, name="shared")
+    inputs = keras.Input((5,))
+    model = keras.Model(inputs, shared(shared(inputs)))
+    x = images(10, 5)
+    found = second_moments(model, [x], ["shared"])["shared"]
+    both = np.concatenate([x, np.asarray(shared(x))])
+    np.testing.assert_allclose(found, expected_of(both), atol=1e-4)
+
+
+def test_a_layer_called_by_keyword_is_measured():
+    inputs = keras.Input((5,))
+    model = keras.Model(inputs, layers.Dense(2, name="dense")(inputs=inputs))
+    x = images(10, 5)
+    found = second_moments(model, [x], ["dense"])["dense"]
+    np.testing.assert_allclose(found, expected_of(x), atol=1e-4)
+
+
+def test_layers_of_nested_models_go_by_their_path():
+    inner = keras.Sequential(
+        [keras.Input((5,)), layers.Dense(2, name="dense")], name="inner"
+    )
+    model = keras.Sequential([keras.Input((5,)), inner])
+    x = images(10, 5)
+    found = second_moments(model, [x], ["inner/dense"])
+    np.testing.assert_allclose(found["inner/dense"], expected_of(x), atol=1e-4)
+
+
+def test_several_inputs_by_name():
+    first = keras.Input((2,), name="first")
+    second = keras.Input((3,), name="second")
+    outputs = layers.Add()(
+        [layers.Dense(4, name="a")(first), layers.Dense(4, name="b")(second)]
+    )
+    model = keras.Model([second, first], outputs)
+    batch = {"first": images(8, 2), "second": images(8, 3)}
+    found = second_moments(model, [batch], ["a", "b"])
+    for path, key in (("a", "first"), ("b", "second")):
+        np.testing.assert_allclose(
+            found[path], expected_of(batch[key]), atol=1e-4
+        )
+
+
+def test_positions_beyond_the_sample_are_skipped(monkeypatch):
+    monkeypatch.setattr(moments, "SAMPLES", 8)
+    x = images(24, 3)
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(2, name="a")])
+    found = second_moments(model, [x], ["a"])["a"]
+    np.testing.assert_allclose(found, expected_of(x[::3]), atol=1e-4)
+
+
+def test_what_cannot_be_measured_is_left_out(monkeypatch):
+    monkeypatch.setattr(moments, "LARGEST_CHANNELS", 4)
+    model = keras.Sequential(
+        [keras.Input((5,)), layers.Dense(3, name="a"), layers.ReLU(name="r")]
+    )
+    assert second_moments(model, [images(4, 5)], ["a", "r"]) == {}
+    assert moment_size(model.get_layer("a")) is None
+
+
+def test_inputs_that_are_all_zero_give_a_finite_moment():
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(2, name="a")])
+    found = second_moments(model, [np.zeros((4, 3))], ["a"])["a"]
+    np.testing.assert_allclose(found, moments.RIDGE * np.eye(3))

@@ -1,0 +1,85 @@
+import keras
+import pytest
+from keras import layers
+
+from keras_df.export import benchmark
+from keras_df.export import litert
+
+
+def convolutions(filters, size=24):
+    return keras.Sequential(
+        [
+            keras.Input((size, size, 3)),
+            layers.Conv2D(filters, 3, padding="same"),
+            layers.Conv2D(filters, 3, padding="same"),
+            layers.GlobalAveragePooling2D(),
+        ]
+    )
+
+
+@pytest.fixture
+def files(tmp_path):
+    paths = [str(tmp_path / f"{name}.tflite") for name in ("big", "small")]
+    for filters, path in zip((96, 4), paths):
+        litert(convolutions(filters), path)
+    return paths
+
+
+def test_the_larger_network_takes_longer(files):
+    big, small = benchmark(*files, repeats=15)
+    assert [big.filepath, small.filepath] == files
+    for result in (big, small):
+        assert 0 < result.low <= result.median <= result.high < 1e4
+    # It has more than 400 times the multiply-accumulates.
+    assert big.median > 3 * small.median
+
+
+def test_str_is_a_line(files):
+    (result,) = benchmark(files[1], repeats=3)
+    assert str(result) == (
+        f"{files[1]}: {result.median:.3f} ms "
+        f"({result.low:.3f} to {result.high:.3f})"
+    )
+
+
+def test_every_file_runs_once_per_round(files, monkeypatch):
+    order = []
+
+    class Recorder:
+        def __init__(self, path):
+            self.path = path
+
+        def invoke(self):
+            order.append(self.path)
+
+    monkeypatch.setitem(
+        benchmark.__globals__, "_loaded", lambda path, _: Recorder(path)
+    )
+    monkeypatch.setitem(benchmark.__globals__, "WARM_UP", 0)
+    benchmark("a", "b", repeats=3)
+    assert order == ["a", "b"] * 3
+
+
+def test_a_file_for_images_of_any_size(tmp_path):
+    path = str(tmp_path / "open.tflite")
+    litert(convolutions(2, size=None), path, batch_size=None)
+    (result,) = benchmark(path, repeats=3)
+    assert result.median > 0
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"repeats": 0}, {"threads": 0}, {"threads": -1}]
+)
+def test_numbers_that_are_not_positive_are_refused(arguments):
+    with pytest.raises(ValueError, match="positive numbers"):
+        benchmark("a.tflite", **arguments)
+
+
+def test_no_file_is_refused():
+    with pytest.raises(ValueError, match="at least one file"):
+        benchmark()
+
+
+def test_a_missing_file_is_named():
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        benchmark("nowhere.tflite")
