@@ -1,5 +1,6 @@
 """A model -> its channel units, by one forward abstract interpretation."""
 
+import dataclasses
 from dataclasses import dataclass
 from dataclasses import field
 
@@ -7,19 +8,20 @@ import keras
 import numpy as np
 from keras import tree
 
+from keras_df.graph.apply import apply_rule
+from keras_df.graph.call import Call
 from keras_df.graph.channels import INPUT
 from keras_df.graph.channels import OUTPUT
 from keras_df.graph.channels import Channels
 from keras_df.graph.channels import UnitTable
-from keras_df.graph.registry import Call
-from keras_df.graph.registry import Keep
-from keras_df.graph.registry import find_rule
+from keras_df.graph.keep import Keep
 from keras_df.graph.walk import graph_of
 from keras_df.graph.walk import is_graph
 from keras_df.graph.walk import walk
 from keras_df.graph.walk import walk_nested
 
 UNWRITTEN = "no layer that can be pruned writes it"
+LAYOUTS = "the layer is called on tensors of different layouts"
 UNKNOWN_SIZE = 224
 """The size that stands in for an unknown (None) dimension of an input."""
 
@@ -119,6 +121,38 @@ def analyze(model):
     return analysis.close(outputs)
 
 
+def macs_of(operation, tensors):
+    """Counts the multiply-accumulates of a layer or model called on its own.
+
+    Args:
+        operation: Layer, or model with a graph.
+        tensors: List of `Channels` it would be called on; only their shapes
+            matter.
+
+    Returns:
+        Number, per sample.
+    """
+    analysis = _Analysis()
+    inputs = [
+        Channels(tensor.shape, reason=INPUT, dtype=tensor.dtype)
+        for tensor in tensors
+    ]
+    analysis.visit((operation.name,), operation, *inputs)
+    return sum(_macs(node) for node in analysis.nodes.values())
+
+
+def _macs(node):
+    total = 0
+    for flow in node.flows:
+        total += sum(
+            cost * (1 if ids is None else len(ids)) for cost, ids in flow.macs
+        )
+        if flow.kernel is not None:
+            kernel = getattr(node.operation, flow.kernel.attribute)
+            total += flow.kernel.area * int(np.prod(kernel.shape))
+    return total
+
+
 class _Analysis:
     def __init__(self):
         self.table = UnitTable()
@@ -130,26 +164,26 @@ class _Analysis:
             return walk_nested(path, operation, self.visit, args, kwargs)
         specs = _output_specs(operation, args, kwargs)
         call = Call(operation, args, kwargs, tree.flatten(specs), self.table)
-        flow = _apply_rule(call)
+        flow = apply_rule(call)
         key = self.first_paths.setdefault(id(operation), "/".join(path))
         node = self.nodes.setdefault(key, Node(key, operation))
         if node.flows:
-            for old, new in zip(node.inputs[0], call.inputs, strict=True):
-                self._share(old, new)
-            for old, new in zip(node.flow.outputs, flow.outputs, strict=True):
-                self._share(old, new)
+            self._share(node.inputs[0], call.inputs)
+            self._share(node.flow.outputs, flow.outputs)
+        if node.flows and flow.kernel is None:
+            flow = dataclasses.replace(node.flow, outputs=flow.outputs)
         node.flows.append(flow)
         node.inputs.append(call.inputs)
         return tree.pack_sequence_as(specs, flow.outputs)
 
     def _share(self, first, second):
         """Two calls of one layer read and write the same units."""
-        if first.axis == second.axis and len(first.ids) == len(second.ids):
-            self.table.unify(first.ids, second.ids)
+        if _layout(first) == _layout(second):
+            for old, new in zip(first, second):
+                self.table.unify(old.ids, new.ids)
             return
-        reason = "the layer is called on tensors of different layouts"
-        self.table.freeze(first.ids, first.reason or reason)
-        self.table.freeze(second.ids, second.reason or reason)
+        for tensor in [*first, *second]:
+            self.table.freeze(tensor.ids, tensor.reason or LAYOUTS)
 
     def close(self, outputs):
         units, reasons = self.table.resolve()
@@ -172,28 +206,52 @@ class _Analysis:
         return ChannelGraph(self.nodes, units, reasons, tensors, outputs)
 
 
-def _apply_rule(call):
-    rule = find_rule(call.operation)
-    if rule is None:
-        kind = type(call.operation).__name__
-        return call.freeze(
-            f"`{call.operation.name}` is a {kind}, for which keras_df has no "
-            "rule (see `keras_df.graph.register_rule`)"
-        )
-    return rule(call)
+def _layout(tensors):
+    return [(tensor.axis, len(tensor.ids)) for tensor in tensors]
 
 
 def _input_channels(tensor):
-    shape = [UNKNOWN_SIZE if size is None else size for size in tensor.shape]
-    shape[:1] = [None] * len(shape[:1])
-    return Channels(tuple(shape), reason=INPUT, dtype=tensor.dtype)
+    return Channels(_assumed(tensor.shape), reason=INPUT, dtype=tensor.dtype)
+
+
+def _assumed(shape):
+    """A shape without unknown sizes, but for the batch."""
+    sizes = [UNKNOWN_SIZE if size is None else size for size in shape]
+    return (None, *sizes[1:]) if sizes else ()
 
 
 def _output_specs(operation, args, kwargs):
-    def spec(value):
-        if isinstance(value, Channels):
-            return keras.KerasTensor(value.shape, dtype=value.dtype)
-        return value
+    """The symbolic outputs of a call, with every size but the batch's."""
+    args, kwargs = tree.map_structure(_spec, (args, kwargs))
+    try:
+        specs = operation.compute_output_spec(*args, **kwargs)
+    except Exception:
+        # The size that stands in for an unknown one does not always fit.
+        specs = _recorded(operation)
+        if specs is None:
+            raise
+    flat, recorded = tree.flatten(specs), _recorded(operation)
+    if recorded is None or len(recorded) != len(flat):
+        recorded = flat
+    flat = [_sized(*pair) for pair in zip(flat, recorded)]
+    return tree.pack_sequence_as(specs, flat)
 
-    args, kwargs = tree.map_structure(spec, (args, kwargs))
-    return operation.compute_output_spec(*args, **kwargs)
+
+def _spec(value):
+    if isinstance(value, Channels):
+        return keras.KerasTensor(value.shape, dtype=value.dtype)
+    return value
+
+
+def _recorded(operation):
+    """The outputs of an operation when its graph was made."""
+    nodes = operation._inbound_nodes
+    return list(nodes[0].outputs) if nodes else None
+
+
+def _sized(spec, recorded):
+    """Fills in sizes that shape inference lost."""
+    shape = spec.shape
+    if None in shape[1:] and len(recorded.shape) == len(shape):
+        shape = [b if a is None else a for a, b in zip(shape, recorded.shape)]
+    return keras.KerasTensor(_assumed(shape), dtype=spec.dtype)

@@ -6,8 +6,16 @@ from keras.src.models.functional import Functional
 
 
 def is_graph(operation):
-    """Tells whether an operation is a model with a graph of its own."""
-    return isinstance(operation, (Functional, keras.Sequential))
+    """Tells whether an operation is a model that does what its graph says.
+
+    A model that overrides `call`, or has no graph yet, is not.
+    """
+    if isinstance(operation, keras.Sequential):
+        built = operation._functional is not None
+        return built and type(operation).call is keras.Sequential.call
+    if isinstance(operation, Functional):
+        return type(operation).call is Functional.call
+    return False
 
 
 def graph_of(model):
@@ -17,27 +25,25 @@ def graph_of(model):
         TypeError: If `model` is not a `keras.Model`.
         ValueError: If `model` is subclassed or not built.
     """
+    if is_graph(model):
+        return getattr(model, "_functional", None) or model
     if not isinstance(model, keras.Model):
         raise TypeError(
             f"Expected a `keras.Model`. Received: {model!r} "
             f"(of type {type(model)})"
         )
-    if isinstance(model, keras.Sequential):
-        if model._functional is None:
-            raise ValueError(
-                f"Sequential model '{model.name}' is not built, so its layers "
-                "have no weights. Add a `keras.Input` or call "
-                "`model.build(input_shape)` first."
-            )
-        return model._functional
-    if not isinstance(model, Functional):
+    if isinstance(model, keras.Sequential) and model._functional is None:
         raise ValueError(
-            f"Model '{model.name}' is a subclassed model (of type "
-            f"{type(model)}): it has no graph to analyse. Only Functional and "
-            "Sequential models are supported; rebuild it with the Functional "
-            "API, as `keras.Model(inputs, outputs)`."
+            f"Sequential model '{model.name}' is not built, so its layers "
+            "have no weights. Add a `keras.Input` or call "
+            "`model.build(input_shape)` first."
         )
-    return model
+    raise ValueError(
+        f"Model '{model.name}' is a subclassed model (of type {type(model)}): "
+        "it has no graph to analyse. Only Functional and Sequential models "
+        "are supported; rebuild it with the Functional API, as "
+        "`keras.Model(inputs, outputs)`."
+    )
 
 
 def walk(model, inputs, visit, path=()):
@@ -77,7 +83,7 @@ def rebuild(model, replace):
     Args:
         model: A built Functional or Sequential model. It is not modified.
         replace: Function `replace(path, operation)` that returns what to call
-            instead of an operation: a layer, or any function of tensors.
+                instead of an operation: a layer, or any function of tensors.
 
     Returns:
         A `keras.Model` of the same name.
@@ -90,8 +96,7 @@ def _rebuild(model, inputs, replace, cache, path):
     def visit(path, operation, *args, **kwargs):
         key = id(operation)
         if key not in cache and is_graph(operation):
-            struct = args[0] if args else kwargs["inputs"]
-            inner = tree.map_structure(_input_like, struct)
+            inner = _inputs_of_nested(operation, args, kwargs)
             cache[key] = _rebuild(operation, inner, replace, cache, path)
         elif key not in cache:
             cache[key] = replace(path, operation)
@@ -104,7 +109,29 @@ def _rebuild(model, inputs, replace, cache, path):
     return rebuilt
 
 
-def _input_like(tensor):
+def _inputs_of_nested(model, args, kwargs):
+    """Inputs for a nested model: known sizes are those of its first call."""
+    struct = args[0] if args else kwargs["inputs"]
+    graph = graph_of(model)
+    inputs = [
+        _input_like(own, _known_sizes(own.shape, given.shape))
+        for own, given in zip(graph.inputs, tree.flatten(struct))
+    ]
+    return tree.pack_sequence_as(graph.input, inputs)
+
+
+def _known_sizes(own, given):
+    if len(own) != len(given):
+        return given
+    return tuple(b if a is not None else None for a, b in zip(own, given))
+
+
+def _input_like(tensor, shape=None):
+    layer = tensor._keras_history.operation
     return keras.Input(
-        batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name
+        batch_shape=shape or tensor.shape,
+        dtype=tensor.dtype,
+        name=tensor.name,
+        sparse=tensor.sparse,
+        optional=getattr(layer, "optional", False),
     )

@@ -1,5 +1,7 @@
 """compress: a model and a plan -> an ordinary, smaller Keras model."""
 
+import functools
+
 import keras
 import numpy as np
 
@@ -8,12 +10,14 @@ from keras_df.calibration import take_batches
 from keras_df.graph import analyze
 from keras_df.graph.scales import output_scales
 from keras_df.graph.twin import copy_weights
+from keras_df.graph.twin import layers_within
+from keras_df.graph.twin import scope_of
 from keras_df.graph.twin import twin
 from keras_df.graph.walk import rebuild
 from keras_df.ops.matricization import matricize
 from keras_df.plan import CompressionPlan
 from keras_df.surgery.factors import low_rank_factors
-from keras_df.surgery.pairs import kernel_of
+from keras_df.surgery.pairs import fill_in_pair
 from keras_df.surgery.pairs import make_pair
 from keras_df.surgery.pairs import pair_kernels
 
@@ -89,26 +93,32 @@ class _Surgeon:
         node = self._graph.nodes["/".join(path)]
         if node.path in self._selection.ranks:
             return self._replace_by_pair(node)
-        if not isinstance(operation, keras.Layer):
-            if node.flow.call is not None:
-                return node.flow.call(self._keep)
-            return twin(operation)
-        layer = twin(operation, self._changed_config(node))
-        self._pending.append((self._fill_in_layer, node, layer))
-        return layer
+        new = twin(operation, self._changed_config(node))
+        if isinstance(operation, keras.Layer):
+            self._pending.append((self._fill_in_layer, node, new))
+        if node.flow.call is not None:
+            return functools.partial(node.flow.call, self._keep, new)
+        return new
 
     def _changed_config(self, node):
         changes = node.flow.config.items()
         return {key: change(self._keep) for key, change in changes}
 
     def _replace_by_pair(self, node):
-        path = node.path
-        rank = self._selection.ranks[path]
-        scheme = self._selection.schemes[path]
-        units = self._keep.count(node.kernel.outputs[1])
-        first, second = make_pair(node.operation, rank, scheme, units)
+        with scope_of(node.operation):
+            first, second = make_pair(
+                node.operation,
+                node.kernel,
+                self._selection.ranks[node.path],
+                self._selection.schemes[node.path],
+                self._keep.count(node.kernel.outputs[1]),
+            )
         self._pending.append((self._fill_in_pair, node, (first, second)))
-        return lambda tensor: second(first(tensor))
+
+        def pair(inputs, **kwargs):
+            return second(first(inputs, **kwargs), **kwargs)
+
+        return pair
 
     def fill_in_weights(self):
         """Sets the weights of every new layer, now that all are built."""
@@ -124,11 +134,11 @@ class _Surgeon:
             copy_weights(old, layer)
             return
         changed = {id(getattr(old, key)): weights[key] for key in weights}
+        list(layers_within(old, layer))
         for source, target in zip(old.weights, layer.weights, strict=True):
             target.assign(changed.get(id(source), source))
 
     def _fill_in_pair(self, node, pair):
-        first, second = pair
         weights = sliced_weights(node, self._keep)
         kernel = weights.pop(node.kernel.attribute)
         scheme = self._selection.schemes[node.path]
@@ -142,11 +152,7 @@ class _Surgeon:
         kernels = pair_kernels(
             type(node.operation), scheme, *factors, kernel.shape
         )
-        for layer, value in zip(pair, kernels):
-            kernel_of(layer).assign(value)
-        for name, value in weights.items():
-            owner = second if name == "bias" else first
-            getattr(owner, name).assign(value)
+        fill_in_pair(pair, node.kernel.attribute, kernels, weights)
 
     def _kept_moment(self, node, rows):
         moment = self._moments.get(node.path)

@@ -1,9 +1,9 @@
-"""A layer -> the two stock layers that a low-rank kernel becomes."""
-
-import math
+"""A layer -> the two layers that a low-rank kernel becomes."""
 
 import numpy as np
 from keras import layers
+
+from keras_df.graph.twin import config_of
 
 _CONVOLUTIONS = {
     layers.Conv1D: layers.Conv1D,
@@ -20,17 +20,17 @@ _TRANSPOSED = (
     layers.Conv2DTranspose,
     layers.Conv3DTranspose,
 )
-_SEPARABLE = (layers.SeparableConv1D, layers.SeparableConv2D)
 # Config keys that go to the second layer alone: it is the one that ends with
 # the bias and the activation of the original.
 _TAIL = {"use_bias": False, "activation": None, "activity_regularizer": None}
 
 
-def make_pair(layer, rank, scheme, units):
+def make_pair(layer, kernel, rank, scheme, units):
     """Makes the layers of a low-rank pair, without weights.
 
     Args:
         layer: The layer to replace.
+        kernel: Its `Kernel`.
         rank: Rank of the pair.
         scheme: Scheme of the pair (paper, Section 3.2).
         units: Number of output channels.
@@ -38,7 +38,9 @@ def make_pair(layer, rank, scheme, units):
     Returns:
         Tuple `(first, second)` of layers.
     """
-    config = layer.get_config()
+    if kernel.pair is not None:
+        return kernel.pair(layer, rank, units)
+    config = config_of(layer)
     name = config.pop("name")
     first = {**config, **_TAIL, "name": f"{name}_lowrank_in"}
     second = {**config, "name": f"{name}_lowrank_out"}
@@ -85,7 +87,7 @@ def _split(config, axis):
 
 
 def pair_kernels(kind, scheme, first, second, shape):
-    """Folds two factors into the kernels of a pair's layers.
+    """Arranges two factors like the kernels of a pair's layers.
 
     Args:
         kind: Type of the original layer.
@@ -95,33 +97,35 @@ def pair_kernels(kind, scheme, first, second, shape):
         shape: Shape of the (pruned) kernel that was decomposed.
 
     Returns:
-        Tuple of the two kernels.
+        Tuple of two arrays, which have the order of the kernels' elements.
     """
     rank = first.shape[1]
-    if kind is layers.Dense:
-        return first, second
     if kind in _TRANSPOSED:
-        window = (1,) * (len(shape) - 2)
         unfolded = second.reshape(rank, *shape[:-1])
-        return (
-            first.reshape(*window, shape[-1], rank),
-            np.moveaxis(unfolded, 0, -1),
-        )
+        return first, np.moveaxis(unfolded, 0, -1)
     if scheme == 2:
         height, width, inputs, outputs = shape
         columns = first.reshape(inputs, height, 1, rank)
         rows = second.reshape(rank, outputs, width, 1)
         return columns.transpose(1, 2, 0, 3), rows.transpose(3, 2, 0, 1)
-    window = (1,) * (len(shape) - 2)
-    assert math.prod(shape[:-1]) == len(first)
-    return (
-        first.reshape(*shape[:-1], rank),
-        second.reshape(*window, rank, shape[-1]),
-    )
+    return first, second
 
 
-def kernel_of(layer):
-    """The weight of a pair's layer that holds its factor."""
-    if isinstance(layer, _SEPARABLE):
-        return layer.pointwise_kernel
-    return layer.kernel
+def fill_in_pair(pair, attribute, kernels, weights):
+    """Sets the weights of a pair.
+
+    Args:
+        pair: Tuple of two built layers.
+        attribute: Name of the weight that was decomposed.
+        kernels: What `pair_kernels` returned.
+        weights: Dict of the other weights, by attribute. They go to the
+            second layer if it has them, otherwise to the first.
+    """
+    for layer, value in zip(pair, kernels):
+        name = attribute if hasattr(layer, attribute) else "kernel"
+        weight = getattr(layer, name)
+        weight.assign(value.reshape(weight.shape))
+    for name, value in weights.items():
+        first, second = pair
+        owner = first if getattr(second, name, None) is None else second
+        getattr(owner, name).assign(value)

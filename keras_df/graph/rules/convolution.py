@@ -2,6 +2,7 @@
 
 import math
 
+import keras
 import numpy as np
 from keras import layers
 
@@ -17,7 +18,9 @@ GROUPED = "grouped convolutions are not decomposed"
 
 def channel_axis(layer):
     """The axis of channels in the inputs of a layer with a data format."""
-    return 1 if layer.data_format == "channels_first" else -1
+    default = keras.config.image_data_format()
+    data_format = getattr(layer, "data_format", "channels_last") or default
+    return 1 if data_format == "channels_first" else -1
 
 
 def _area(spec, axis):
@@ -44,8 +47,6 @@ def _written(call, count):
 @register_rule(layers.Conv1D, layers.Conv2D, layers.Conv3D)
 def convolution(call):
     layer = call.operation
-    if getattr(layer, "lora_enabled", False):
-        return call.freeze(f"`{layer.name}` has LoRA weights; merge them first")
     axis = channel_axis(layer)
     inputs = call.read(call.inputs[0], axis)
     if layer.groups > 1:
@@ -100,14 +101,13 @@ def _grouped(call, inputs, axis):
             head = np.broadcast_to(by_input[:, :1], members.shape)
             call.units.unify(head.ravel(), members.ravel())
         config["groups"] = lambda keep: keep.count(inputs) // width
-        read, area = None, _area(call.specs[0], axis) * width
-        axes = {layer.rank + 1: outputs}
+        read, axes = None, {layer.rank + 1: outputs}
     else:
         # Every group loses the same positions.
         for members in (by_input, by_output):
             head = np.broadcast_to(members[:1], members.shape)
             call.units.unify(head.ravel(), members.ravel())
-        read, area = (layer.rank, by_input[0]), _area(call.specs[0], axis)
+        read = (layer.rank, by_input[0])
         axes = {layer.rank: by_input[0], layer.rank + 1: outputs}
     result = call.output(axis, outputs)
     return Flow(
@@ -119,7 +119,7 @@ def _grouped(call, inputs, axis):
             inputs=read,
             outputs=(layer.rank + 1, outputs),
             reason=GROUPED,
-            area=area,
+            area=_area(call.specs[0], axis),
         ),
         flops=_tail(call, result),
     )

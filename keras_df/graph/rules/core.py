@@ -1,10 +1,10 @@
-"""Rules for Dense layers."""
+"""Rules for Dense, Embedding and Masking."""
 
 from keras import layers
 
+from keras_df.graph.call import positions
 from keras_df.graph.registry import Flow
 from keras_df.graph.registry import Kernel
-from keras_df.graph.registry import positions
 from keras_df.graph.registry import register_rule
 from keras_df.graph.rules.elementwise import activation_flops
 from keras_df.graph.rules.elementwise import freeze_unless_elementwise
@@ -13,10 +13,6 @@ from keras_df.graph.rules.elementwise import freeze_unless_elementwise
 @register_rule(layers.Dense)
 def dense(call):
     layer = call.operation
-    if getattr(layer, "lora_enabled", False):
-        return call.freeze(f"`{layer.name}` has LoRA weights; merge them first")
-    if getattr(layer, "quantization_mode", None):
-        return call.freeze(f"`{layer.name}` is quantized")
     inputs = call.read(call.inputs[0], -1)
     outputs = call.units.fresh(layer.units)
     freeze_unless_elementwise(call, outputs, layer.activation)
@@ -40,3 +36,13 @@ def dense(call):
         ),
         flops=call.each(amount, channels=result),
     )
+
+
+@register_rule(layers.Embedding)
+def embedding(call):
+    return call.freeze(f"`{call.operation.name}` is a table of vectors")
+
+
+@register_rule(layers.Masking)
+def masking(call):
+    return call.freeze(f"`{call.operation.name}` reads across channels")

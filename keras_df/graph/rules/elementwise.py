@@ -1,9 +1,11 @@
 """Rules for what acts on every element alone: activations, dropout, ..."""
 
 import keras
+import numpy as np
 from keras import activations
 from keras import layers
 
+from keras_df.graph.call import positions
 from keras_df.graph.registry import Flow
 from keras_df.graph.registry import register_rule
 
@@ -38,6 +40,7 @@ _ACTIVATION_FLOPS = {
     activations.sparse_sigmoid: 2,
 }
 _SOFTMAX_FLOPS = 5
+_ACTIVATION_LAYERS = (layers.ReLU, layers.LeakyReLU, layers.ELU)
 
 
 def activation_flops(activation):
@@ -53,22 +56,27 @@ def is_elementwise(activation):
 
 
 def _plain(activation):
-    """Unwraps activation layers used as activation functions."""
+    """The Keras function that a layer or operation used as one computes."""
     if isinstance(activation, layers.Activation):
         return _plain(activation.activation)
-    if type(activation) in _ELEMENTWISE_ACTIVATION_LAYERS:
+    if type(activation) in _ACTIVATION_LAYERS:
         return activations.relu
+    if getattr(activation, "__module__", "") == "keras.src.ops.nn":
+        return getattr(activations, activation.__name__, activation)
     return activation
+
+
+def _name(activation):
+    return getattr(activation, "__name__", str(activation))
 
 
 def freeze_unless_elementwise(call, ids, activation):
     """Freezes the channels of a fused activation that reads across them."""
     if not is_elementwise(activation):
-        name = getattr(activation, "__name__", str(activation))
         call.units.freeze(
             ids,
-            f"the activation '{name}' of `{call.operation.name}` is not known "
-            "to act on each channel alone",
+            f"the activation '{_name(activation)}' of `{call.operation.name}` "
+            "is not known to act on each channel alone",
         )
 
 
@@ -86,15 +94,8 @@ def pass_through(call, amount=0):
     return Flow([result], flops=call.each(amount, channels=result))
 
 
-_ELEMENTWISE_ACTIVATION_LAYERS = (
-    layers.ReLU,
-    layers.LeakyReLU,
-    layers.ELU,
-)
-
-
 @register_rule(
-    *_ELEMENTWISE_ACTIVATION_LAYERS,
+    *_ACTIVATION_LAYERS,
     layers.Identity,
     layers.Dropout,
     layers.SpatialDropout1D,
@@ -106,66 +107,74 @@ _ELEMENTWISE_ACTIVATION_LAYERS = (
     layers.ActivityRegularization,
     "StochasticDepth",
     # Operations of `keras.ops`.
-    "Relu",
-    "Relu6",
-    "LeakyRelu",
-    "Elu",
-    "Selu",
-    "Celu",
-    "Sigmoid",
-    "HardSigmoid",
-    "HardSilu",
-    "HardTanh",
-    "Silu",
-    "Gelu",
-    "Softplus",
-    "Softsign",
-    "LogSigmoid",
-    "Mish",
-    "Tanh",
-    "Abs",
-    "Absolute",
-    "Negative",
-    "Exp",
-    "Expm1",
-    "Log",
-    "Log1p",
-    "Sqrt",
-    "Rsqrt",
-    "Square",
-    "Reciprocal",
-    "Sign",
-    "Round",
-    "Floor",
-    "Ceil",
-    "Sin",
-    "Cos",
-    "Erf",
-    "Clip",
-    "Cast",
-    "StopGradient",
-    "Identity",
+    *("Relu", "Relu6", "LeakyRelu", "Elu", "Selu", "Celu", "Silu", "Gelu"),
+    *("Sigmoid", "SparseSigmoid", "HardSigmoid", "LogSigmoid", "HardSilu"),
+    *("Tanh", "HardTanh", "TanhShrink", "SoftShrink", "HardShrink", "Mish"),
+    *("Threshold", "Softplus", "SparsePlus", "Squareplus", "Softsign"),
+    *("Abs", "Absolute", "Fabs", "Negative", "Sign", "Reciprocal"),
+    *("Exp", "Exp2", "Expm1", "Log", "Log1p", "Log2", "Log10"),
+    *("Sqrt", "Rsqrt", "Square", "Cbrt", "Erf", "Erfc", "Erfinv"),
+    *("Sin", "Cos", "Tan", "Arcsin", "Arccos", "Arctan", "Sinh", "Cosh"),
+    *("Arcsinh", "Arccosh", "Arctanh", "Sinc"),
+    *("Round", "Floor", "Ceil", "Trunc", "Isnan", "Isinf", "Isfinite"),
+    *("LogicalNot", "NanToNum", "ZerosLike", "OnesLike", "FullLike"),
+    *("Cast", "SaturateCast", "Copy", "StopGradient", "Identity"),
 )
 def elementwise(call):
+    if any(np.size(value) > 1 for value in call.constants):
+        return call.freeze(f"`{call.operation.name}` has an array argument")
+    if len(call.inputs) > 1:
+        return call.freeze(f"`{call.operation.name}` has a tensor argument")
+    return pass_through(call)
+
+
+@register_rule("Clip")
+def clip(call):
+    bounds = (call.operation.x_min, call.operation.x_max)
+    if any(np.ndim(bound) for bound in bounds):
+        return call.freeze(f"`{call.operation.name}` has an array argument")
     return pass_through(call)
 
 
 @register_rule(layers.Activation)
 def activation(call):
-    function = call.operation.activation
+    layer, function = call.operation, call.operation.activation
+    if function is activations.softmax:
+        return along_axis(call, -1, _SOFTMAX_FLOPS)
     if not is_elementwise(function):
-        name = getattr(function, "__name__", str(function))
         return call.freeze(
-            f"`{call.operation.name}` applies '{name}', which is not known to "
-            "act on each channel alone"
+            f"`{layer.name}` applies '{_name(function)}', which is not known "
+            "to act on each channel alone"
         )
     return pass_through(call, activation_flops(function))
 
 
-@register_rule(layers.Softmax)
+def along_axis(call, axis, amount=0):
+    """The `Flow` of what reads along some axes, and keeps the shape.
+
+    Args:
+        call: The `Call`.
+        axis: Integer or sequence of them; None for all axes.
+        amount: FLOPs per element of the output.
+    """
+    tensor = call.inputs[0]
+    rank = len(tensor.shape)
+    axes = range(rank) if axis is None else np.atleast_1d(axis) % rank
+    if tensor.axis is not None and (tensor.axis in axes or 0 in axes):
+        size = positions(tensor.shape)
+        reason = f"`{call.operation.name}` reads across channels"
+        return call.freeze(reason, flops=amount * size)
+    return pass_through(call, amount)
+
+
+@register_rule(layers.Softmax, "Softmax", "LogSoftmax")
 def softmax(call):
-    flow = call.freeze(f"`{call.operation.name}` reads across channels")
-    return Flow(flow.outputs, flops=call.each(_SOFTMAX_FLOPS))
+    return along_axis(call, call.operation.axis, _SOFTMAX_FLOPS)
+
+
+@register_rule("Normalize", "Cumsum", "Cumprod", "Sort", "Argsort")
+def operation_along_axis(call):
+    return along_axis(call, call.operation.axis)
 
 
 @register_rule(layers.PReLU)
@@ -182,7 +191,10 @@ def prelu(call):
 def rescaling(call):
     layer = call.operation
     if keras.ops.size(layer.scale) > 1 or keras.ops.size(layer.offset) > 1:
-        return call.freeze(f"`{layer.name}` has constants for each channel")
+        size = positions(call.specs[0].shape)
+        return call.freeze(
+            f"`{layer.name}` has constants for each channel", flops=2 * size
+        )
     return pass_through(call, 2)
 
 

@@ -1,9 +1,10 @@
 """Rules for what joins several tensors: Add, Multiply, Concatenate, ..."""
 
+import keras
 import numpy as np
 from keras import layers
-from keras import tree
 
+from keras_df.graph.call import is_constant
 from keras_df.graph.channels import Channels
 from keras_df.graph.registry import Flow
 from keras_df.graph.registry import register_rule
@@ -20,59 +21,50 @@ CONSTANT = "it meets a constant with a value for each channel"
     layers.Maximum,
     layers.Minimum,
     "CustomScaleLayer",
-    "Add",
-    "Subtract",
-    "Multiply",
-    "Divide",
-    "TrueDivide",
-    "DivideNoNan",
-    "Maximum",
-    "Minimum",
-    "Power",
-    "Where",
-    "Equal",
-    "NotEqual",
-    "Greater",
-    "GreaterEqual",
-    "Less",
-    "LessEqual",
-    "LogicalAnd",
-    "LogicalOr",
-    "Logaddexp",
+    *("Add", "Subtract", "Multiply", "Divide", "TrueDivide", "DivideNoNan"),
+    *("FloorDivide", "Mod", "Fmod", "Power", "Maximum", "Minimum"),
+    *("Fmax", "Fmin", "Arctan2", "Hypot", "Logaddexp", "Logaddexp2"),
+    *("Where", "Equal", "NotEqual", "Greater", "GreaterEqual", "Less"),
+    *("LessEqual", "LogicalAnd", "LogicalOr", "LogicalXor", "Heaviside"),
 )
 def elementwise_merge(call):
     """Unifies the operands' channels, elementwise, under broadcasting."""
-    rank = len(call.specs[0].shape)
-    axes = {_aligned(x, rank) for x in call.inputs if x.axis is not None}
+    operations = max(len(call.inputs) - 1, 1)
+    axes = {x.axis - len(x.shape) for x in call.inputs if x.axis is not None}
     if not axes:
         flow = call.freeze(call.inputs[0].reason)
-        return Flow(flow.outputs, flops=call.each(_operations(call)))
+        return Flow(flow.outputs, flops=call.each(operations))
     if len(axes) > 1:
         return call.freeze(
             f"`{call.operation.name}` combines channels on different axes"
         )
-    if _has_constant_vector(call):
-        return call.freeze(CONSTANT)
     (axis,) = axes
     width = call.specs[0].shape[axis]
-    ids = None
-    for tensor in call.inputs:
-        own = _operand_ids(call, tensor, axis - rank, width)
-        if own is not None and ids is not None:
-            call.units.unify(ids, own)
-        ids = own if ids is None else ids
+    if any(_spreads(value, call.inputs) for value in call.constants):
+        return call.freeze(CONSTANT)
+    follows = [_width(value, axis) == width > 1 for value in call.constants]
+    if any(follows) and isinstance(call.operation, keras.Layer):
+        return call.freeze(CONSTANT)
+    ids = _unified(call, axis, width)
     if ids is None:
         return call.freeze(BROADCAST)
     result = call.output(axis, ids)
-    return Flow([result], flops=call.each(_operations(call), channels=result))
+    return Flow(
+        [result],
+        call=_with_sliced_constants(axis, ids) if any(follows) else None,
+        flops=call.each(operations, channels=result),
+    )
 
 
-def _operations(call):
-    return max(len(call.inputs) - 1, 1)
-
-
-def _aligned(tensor, rank):
-    return tensor.axis + rank - len(tensor.shape)
+def _unified(call, axis, width):
+    """Unifies the operands; None if no operand has all channels."""
+    ids = None
+    for tensor in call.inputs:
+        own = _operand_ids(call, tensor, axis, width)
+        if own is not None and ids is not None:
+            call.units.unify(ids, own)
+        ids = own if ids is None else ids
+    return ids
 
 
 def _operand_ids(call, tensor, axis, width):
@@ -86,13 +78,33 @@ def _operand_ids(call, tensor, axis, width):
     return None
 
 
-def _has_constant_vector(call):
-    flat = tree.flatten((call.args, call.kwargs))
-    return any(
-        np.size(value) > 1
-        for value in flat
-        if hasattr(value, "shape") and not isinstance(value, Channels)
-    )
+def _width(value, axis):
+    """Size of an array along the channel axis, counted from the end."""
+    return value.shape[axis] if value.ndim >= -axis else 1
+
+
+def _spreads(value, tensors):
+    """Tells whether an array adds axes, or has one value per sample."""
+    rank = max(len(tensor.shape) for tensor in tensors)
+    return value.ndim > rank or (value.ndim == rank and value.shape[0] != 1)
+
+
+def _with_sliced_constants(axis, ids):
+    def call(keep, operation, *args, **kwargs):
+        def sliced(value):
+            if not is_constant(value):
+                return value
+            array = np.asarray(value)
+            if _width(array, axis) != len(ids) or len(ids) == 1:
+                return value
+            array = np.take(array, keep.positions(ids), axis=axis)
+            return array if hasattr(value, "shape") else array.tolist()
+
+        args = [sliced(value) for value in args]
+        kwargs = {key: sliced(value) for key, value in kwargs.items()}
+        return operation(*args, **kwargs)
+
+    return call
 
 
 @register_rule(layers.Concatenate, "Concatenate")
@@ -101,16 +113,49 @@ def concatenate(call):
     axis = call.operation.axis % rank
     carriers = {x.axis for x in call.inputs if x.axis is not None}
     if not carriers:
-        return call.freeze(call.inputs[0].reason)
-    if carriers == {axis}:
-        ids = [call.read(tensor, axis) for tensor in call.inputs]
-        return Flow([call.output(axis, np.concatenate(ids))])
+        return call.pass_on()
     if len(carriers) > 1:
         return call.freeze(
             f"`{call.operation.name}` joins channels of different axes"
         )
+    parts = _parts(call)
+    if carriers == {axis}:
+        ids = [_part_ids(call, part, axis) for part in parts]
+        return Flow([call.output(axis, np.concatenate(ids))])
+    if len(parts) != len(call.inputs):
+        return call.freeze(CONSTANT)
     (carrier,) = carriers
-    ids = [call.read(tensor, carrier) for tensor in call.inputs]
+    return Flow([call.output(carrier, _unify_all(call, carrier))])
+
+
+def _parts(call):
+    """What is joined, in order: tensors and arrays."""
+    struct = call.args[0] if call.args else next(iter(call.kwargs.values()))
+    return list(struct)
+
+
+def _part_ids(call, part, axis):
+    if isinstance(part, Channels):
+        return call.read(part, axis)
+    return call.units.frozen(np.shape(part)[axis], CONSTANT)
+
+
+def _unify_all(call, axis):
+    ids = [call.read(tensor, axis) for tensor in call.inputs]
     for other in ids[1:]:
         call.units.unify(ids[0], other)
-    return Flow([call.output(carrier, ids[0])])
+    return ids[0]
+
+
+@register_rule("Stack")
+def stack(call):
+    """A new axis beside the channels, which all operands share."""
+    carriers = {x.axis for x in call.inputs if x.axis is not None}
+    axis = call.operation.axis % len(call.specs[0].shape)
+    if not carriers:
+        return call.pass_on()
+    if len(carriers) > 1 or axis == 0 or len(_parts(call)) != len(call.inputs):
+        return call.freeze(f"`{call.operation.name}` stacks unlike tensors")
+    (carrier,) = carriers
+    ids = _unify_all(call, carrier)
+    return Flow([call.output(carrier + (axis <= carrier), ids)])

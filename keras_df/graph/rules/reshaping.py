@@ -1,34 +1,35 @@
 """Rules for what moves channels between axes: Flatten, Reshape, Permute."""
 
-import keras
+import math
+
 import numpy as np
 from keras import layers
 
 from keras_df.graph.registry import Flow
 from keras_df.graph.registry import register_rule
+from keras_df.graph.rules.convolution import channel_axis
 from keras_df.graph.rules.elementwise import pass_through
 
 
-def reshaped(call, shape):
+def reshaped(call):
     """Carries channels through a row-major reshape, by index arithmetic.
 
-    Where the channels of one axis come to lie on several, the units along
-    all but the widest are unified: what is removed stays a block.
+    Where the channels of one axis come to lie on several, the units are
+    unified along all but one, so that what is removed stays a block. It is
+    the last axis if channels lie on it, for that is what layers read.
 
     Args:
-        call: The `Call`; its first tensor is reshaped.
-        shape: Shape of the result, batch size first.
+        call: The `Call`; its first tensor is reshaped to its first output.
 
     Returns:
         Tuple `(axis, ids)` of the result, or None for an opaque one.
     """
-    tensor = call.inputs[0]
+    tensor, shape = call.inputs[0], call.specs[0].shape
     if tensor.axis is None:
         return None
-    if None in tensor.shape[1:] or None in shape[1:]:
-        call.units.freeze(
-            tensor.ids, f"`{call.operation.name}` reshapes an unknown size"
-        )
+    if math.prod(tensor.shape[1:]) != math.prod(shape[1:]):
+        reason = f"`{call.operation.name}` mixes the batch with other axes"
+        call.units.freeze(tensor.ids, reason)
         return None
     source = [1] * (len(tensor.shape) - 1)
     source[tensor.axis - 1] = len(tensor.ids)
@@ -42,7 +43,8 @@ def reshaped(call, shape):
     if not varying:
         call.units.freeze(tensor.ids, "a reshape drops its axis")
         return None
-    axis = max(varying, key=lambda axis: full.shape[axis])
+    last = full.ndim - 1
+    axis = max(varying, key=lambda axis: (axis == last, full.shape[axis]))
     first = full
     for other in range(full.ndim):
         if other != axis:
@@ -53,66 +55,82 @@ def reshaped(call, shape):
 
 @register_rule(layers.Flatten)
 def flatten(call):
-    tensor = call.inputs[0]
     layer = call.operation
-    if layer.data_format == "channels_first" and len(tensor.shape) > 2:
+    if channel_axis(layer) == 1 and len(call.inputs[0].shape) > 2:
         return call.freeze(f"`{layer.name}` flattens channels_first data")
-    moved = reshaped(call, tuple(call.specs[0].shape))
+    return _moved(call)
+
+
+def _moved(call, key=None, target=()):
+    """The `Flow` of a reshape; `target` is the shape in its config."""
+    moved = reshaped(call)
     if moved is None:
-        return Flow(call.opaque(tensor.reason or "it is flattened"))
-    return Flow([call.output(*moved)])
+        reason = call.inputs[0].reason or f"`{call.operation.name}` reshapes it"
+        return Flow(call.opaque(reason))
+    axis, ids = moved
+    config = {}
+    if key is not None:
+        place = axis - (len(call.specs[0].shape) - len(target))
+        config[key] = _resized(tuple(target), place, ids)
+    return Flow([call.output(axis, ids)], config=config)
 
 
-def _kept_shape(shape, axis, ids):
+def _resized(shape, axis, ids):
     """A function of a `Keep`: `shape` with the axis' size after removal."""
 
-    def resized(keep):
+    def after(keep):
         if shape[axis] == -1:
-            return tuple(shape)
+            return shape
         return (*shape[:axis], keep.count(ids), *shape[axis + 1 :])
 
-    return resized
+    return after
 
 
 @register_rule(layers.Reshape)
 def reshape(call):
-    tensor = call.inputs[0]
-    target = tuple(call.operation.target_shape)
-    moved = reshaped(call, tuple(call.specs[0].shape))
-    if moved is None:
-        return Flow(call.opaque(tensor.reason or "it is reshaped"))
-    axis, ids = moved
-    return Flow(
-        [call.output(axis, ids)],
-        config={"target_shape": _kept_shape(target, axis - 1, ids)},
-    )
+    return _moved(call, "target_shape", call.operation.target_shape)
 
 
 @register_rule("Reshape")
 def reshape_operation(call):
-    tensor = call.inputs[0]
-    moved = reshaped(call, tuple(call.specs[0].shape))
-    if moved is None:
-        return Flow(call.opaque(tensor.reason or "it is reshaped"))
-    axis, ids = moved
-    resized = _kept_shape(tuple(call.operation.newshape), axis, ids)
-    return Flow(
-        [call.output(axis, ids)],
-        call=lambda keep: lambda x: keras.ops.reshape(x, resized(keep)),
-    )
+    newshape = call.operation.newshape
+    if isinstance(newshape, int):
+        return call.freeze(f"`{call.operation.name}` flattens the batch")
+    return _moved(call, "newshape", newshape)
 
 
-@register_rule(layers.Permute, "Transpose")
+@register_rule("Squeeze", "ExpandDims")
+def unit_axes(call):
+    """Axes of size 1 come and go; the channels keep their order."""
+    return _moved(call)
+
+
+def _order(operation, rank):
+    """The axis of the input that each axis of the output was."""
+    kind, axes = type(operation).__name__, np.arange(rank)
+    if kind == "Permute":
+        return (0, *operation.dims)
+    if kind == "Moveaxis":
+        shape = np.moveaxis(
+            np.empty(axes + 1), operation.source, operation.destination
+        ).shape
+        return tuple(size - 1 for size in shape)
+    if kind == "Swapaxes":
+        pair = [operation.axis1, operation.axis2]
+        axes[pair] = axes[pair[::-1]]
+        return tuple(axes)
+    return tuple(axes[::-1] if operation.axes is None else operation.axes)
+
+
+@register_rule(layers.Permute, "Transpose", "Moveaxis", "Swapaxes")
 def permute(call):
     tensor = call.inputs[0]
     if tensor.axis is None:
-        return Flow(call.opaque(tensor.reason))
-    if isinstance(call.operation, layers.Permute):
-        order = (0, *call.operation.dims)
-    else:
-        rank = len(tensor.shape)
-        order = call.operation.axes or tuple(reversed(range(rank)))
-    order = [axis % len(tensor.shape) for axis in order]
+        return call.pass_on()
+    rank = len(tensor.shape)
+    order = [axis % rank for axis in _order(call.operation, rank)]
+    if order[0] != 0:
+        return call.freeze(f"`{call.operation.name}` moves the batch axis")
     return Flow([call.output(order.index(tensor.axis), tensor.ids)])
 
 
@@ -121,29 +139,38 @@ def repeat_vector(call):
     return Flow([call.output(-1, call.read(call.inputs[0], -1))])
 
 
-@register_rule("Squeeze", "ExpandDims")
-def unit_axes(call):
-    """Axes of size 1 come and go; the channels keep their order."""
-    moved = reshaped(call, tuple(call.specs[0].shape))
-    if moved is None:
-        reason = call.inputs[0].reason or "its axis is dropped"
-        return Flow(call.opaque(reason))
-    return Flow([call.output(*moved)])
-
-
-@register_rule("Mean", "Sum", "Max", "Min", "Amax", "Amin", "Var", "Std")
+@register_rule(
+    *("Mean", "Sum", "Max", "Min", "Amax", "Amin", "Var", "Std", "Prod"),
+    *("Any", "All", "Median", "CountNonzero", "Logsumexp", "Nansum"),
+    *("Nanmean", "Nanmax", "Nanmin"),
+)
 def reduction(call):
     """A reduction over space keeps the channels; over channels reads them."""
     tensor = call.inputs[0]
     if tensor.axis is None:
-        return Flow(call.opaque(tensor.reason))
+        return call.pass_on()
     rank = len(tensor.shape)
     axes = call.operation.axis
     axes = range(rank) if axes is None else np.atleast_1d(axes)
     axes = {int(axis) % rank for axis in axes}
     if tensor.axis in axes or 0 in axes:
         return call.freeze(f"`{call.operation.name}` reads across channels")
-    if call.operation.keepdims:
+    if len(call.specs[0].shape) == rank:
         return pass_through(call)
     dropped = sum(axis < tensor.axis for axis in axes)
     return Flow([call.output(tensor.axis - dropped, tensor.ids)])
+
+
+@register_rule("DepthToSpace")
+def depth_to_space(call):
+    """The blocks of a pixel shuffle lose the same channels."""
+    axis = channel_axis(call.operation)
+    tensor = call.inputs[0]
+    if tensor.axis is None:
+        return call.pass_on()
+    if axis == 1:
+        return call.freeze(f"`{call.operation.name}` is channels_first")
+    blocks = call.read(tensor, axis).reshape(call.operation.block_size**2, -1)
+    head = np.broadcast_to(blocks[:1], blocks.shape)
+    call.units.unify(head.ravel(), blocks.ravel())
+    return Flow([call.output(axis, blocks[0])])

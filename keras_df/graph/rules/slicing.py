@@ -1,8 +1,11 @@
-"""Rules for operations whose own arguments follow channels."""
+"""Rules for what takes a tensor apart or repeats it, along any axis."""
 
-import keras
+import numbers
+
 import numpy as np
+from keras.src.ops.numpy import Take
 
+from keras_df.graph.channels import Channels
 from keras_df.graph.registry import Flow
 from keras_df.graph.registry import register_rule
 from keras_df.graph.rules.elementwise import pass_through
@@ -18,7 +21,7 @@ def pad(call):
     tensor = call.inputs[0]
     operation = call.operation
     if tensor.axis is None:
-        return Flow(call.opaque(tensor.reason))
+        return call.pass_on()
     widths = [tuple(width) for width in operation.pad_width]
     if len(widths) == 1:
         widths *= len(tensor.shape)
@@ -29,54 +32,53 @@ def pad(call):
         return call.freeze(f"`{operation.name}` repeats channels")
     left, right = call.units.fresh(before), call.units.fresh(after)
 
-    def padded(keep):
+    def pad_width(keep):
         kept = list(widths)
         kept[tensor.axis] = (keep.count(left), keep.count(right))
-        return lambda x, constant_values=None: keras.ops.pad(
-            x, kept, constant_values=constant_values
-        )
+        return kept
 
     ids = np.concatenate([left, tensor.ids, right])
-    return Flow([call.output(tensor.axis, ids)], call=padded)
+    return Flow(
+        [call.output(tensor.axis, ids)], config={"pad_width": pad_width}
+    )
 
 
 @register_rule("GetItem")
 def get_item(call):
     tensor = call.inputs[0]
     if tensor.axis is None:
-        return Flow(call.opaque(tensor.reason))
+        return call.pass_on()
+    name = call.operation.name
     key = call.args[1] if len(call.args) > 1 else call.kwargs["key"]
     try:
         key = _expanded(key, len(tensor.shape))
     except ValueError as error:
-        return call.freeze(f"`{call.operation.name}` {error}")
+        return call.freeze(f"`{name}` {error}")
     place, axis = _channel_axis_after(key, tensor.axis)
-    chosen = key[place]
-    if not isinstance(chosen, slice) or key[0] != slice(None):
-        return call.freeze(f"`{call.operation.name}` picks single channels")
-    picked = np.arange(len(tensor.ids))[chosen]
-    if picked.size == len(tensor.ids) and (np.diff(picked) > 0).all():
+    if not isinstance(key[place], slice) or key[0] != slice(None):
+        return call.freeze(f"`{name}` picks single channels or samples")
+    picked = np.arange(len(tensor.ids))[key[place]]
+    if np.array_equal(picked, np.arange(len(tensor.ids))):
         return Flow([call.output(axis, tensor.ids)])
 
-    before, after = key[:place], key[place + 1 :]
-
-    def item(keep):
+    def item(keep, operation, x, key):
         where = _kept_positions(keep, tensor.ids, picked)
+        parts = list(expanded)
         if (np.diff(where) == 1).all():
-            kept = slice(int(where[0]), int(where[-1]) + 1)
-            return lambda x, key=None: x[(*before, kept, *after)]
-        rest = (*before, slice(None), *after)
-        return lambda x, key=None: keras.ops.take(x[rest], where, axis=axis)
+            parts[place] = slice(int(where[0]), int(where[-1]) + 1)
+            return operation(x, tuple(parts))
+        parts[place] = slice(None)
+        take = Take(axis=axis, name=f"{name}_channels")
+        return take(operation(x, tuple(parts)), where.tolist())
 
+    expanded = tuple(key)
     return Flow([call.output(axis, tensor.ids[picked])], call=item)
 
 
 def _expanded(key, rank):
     """Writes an index out, one entry per axis, without Ellipsis."""
-    basic = (int, slice, type(None), type(Ellipsis))
-    if isinstance(key, list) and any(isinstance(x, slice) for x in key):
-        key = tuple(key)  # A reloaded model has lists in place of tuples.
-    key = list(key) if isinstance(key, tuple) else [key]
+    basic = (numbers.Integral, slice, type(None), type(Ellipsis))
+    key = list(key) if isinstance(key, (tuple, list)) else [key]
     if not all(isinstance(entry, basic) for entry in key):
         raise ValueError("is indexed by a tensor")
     used = sum(entry is not None and entry is not Ellipsis for entry in key)
@@ -108,29 +110,121 @@ def _kept_positions(keep, ids, picked):
     return moved[picked[mask[picked]]]
 
 
+@register_rule("Take")
+def take(call):
+    tensor, operation = call.inputs[0], call.operation
+    indices = call.args[1] if len(call.args) > 1 else call.kwargs["indices"]
+    if tensor.axis is None and len(call.inputs) == 1:
+        return call.pass_on()
+    if operation.axis is None or isinstance(indices, Channels):
+        return call.freeze(f"`{operation.name}` is indexed by a tensor")
+    indices = np.asarray(indices)
+    axis = operation.axis % len(tensor.shape)
+    if axis == 0:
+        return call.freeze(f"`{operation.name}` picks samples")
+    if axis != tensor.axis:
+        moved = (indices.ndim - 1) * (axis < tensor.axis)
+        return Flow([call.output(tensor.axis + moved, tensor.ids)])
+    if indices.ndim != 1:
+        return call.freeze(f"`{operation.name}` picks single channels")
+    picked = np.arange(len(tensor.ids))[indices]
+
+    def taken(keep, operation, x, indices):
+        where = _kept_positions(keep, tensor.ids, picked)
+        return operation(x, where.tolist())
+
+    return Flow([call.output(axis, tensor.ids[picked])], call=taken)
+
+
 @register_rule("Split")
 def split(call):
     tensor = call.inputs[0]
-    operation = call.operation
     if tensor.axis is None:
-        return Flow(call.opaque(tensor.reason))
-    axis = operation.axis % len(tensor.shape)
+        return call.pass_on()
+    axis = call.operation.axis % len(tensor.shape)
+    count = range(len(call.specs))
+    if axis == 0:
+        return call.freeze(f"`{call.operation.name}` splits the batch")
     if axis != tensor.axis:
-        return Flow(
-            [
-                call.output(tensor.axis, tensor.ids, index)
-                for index in range(len(call.specs))
-            ]
-        )
-    sizes = [spec.shape[axis] for spec in call.specs]
-    borders = np.cumsum(sizes)[:-1]
+        return Flow([call.output(tensor.axis, tensor.ids, i) for i in count])
+    borders = np.cumsum([spec.shape[axis] for spec in call.specs])[:-1]
     pieces = np.split(tensor.ids, borders)
 
-    def pieces_of(keep):
-        kept = np.cumsum([keep.count(piece) for piece in pieces])[:-1]
-        return lambda x: keras.ops.split(x, kept.tolist(), axis=axis)
+    def indices(keep):
+        sizes = [keep.count(piece) for piece in pieces]
+        return np.cumsum(sizes)[:-1].tolist()
 
-    outputs = [
-        call.output(axis, piece, index) for index, piece in enumerate(pieces)
-    ]
-    return Flow(outputs, call=pieces_of)
+    return Flow(
+        [call.output(axis, pieces[i], i) for i in count],
+        config={"indices_or_sections": indices} if len(pieces) > 1 else {},
+    )
+
+
+@register_rule("Unstack")
+def unstack(call):
+    tensor = call.inputs[0]
+    if tensor.axis is None:
+        return call.pass_on()
+    axis = call.operation.axis % len(tensor.shape)
+    if axis in (0, tensor.axis):
+        return call.freeze(f"`{call.operation.name}` picks single channels")
+    place = tensor.axis - (axis < tensor.axis)
+    count = range(len(call.specs))
+    return Flow([call.output(place, tensor.ids, i) for i in count])
+
+
+@register_rule("Flip")
+def flip(call):
+    tensor, axes = call.inputs[0], call.operation.axis
+    if tensor.axis is None:
+        return call.pass_on()
+    rank = len(tensor.shape)
+    axes = range(rank) if axes is None else np.atleast_1d(axes) % rank
+    ids = tensor.ids[::-1] if tensor.axis in axes else tensor.ids
+    return Flow([call.output(tensor.axis, ids)])
+
+
+@register_rule("Roll")
+def roll(call):
+    tensor, operation = call.inputs[0], call.operation
+    if tensor.axis is None:
+        return call.pass_on()
+    shift, axis = operation.shift, operation.axis
+    if not isinstance(shift, int) or not isinstance(axis, int):
+        return call.freeze(f"`{operation.name}` rolls several axes")
+    if axis % len(tensor.shape) != tensor.axis:
+        return pass_through(call)
+    ids = np.roll(tensor.ids, shift)
+    first = ids[: shift % len(ids)]
+    return Flow(
+        [call.output(tensor.axis, ids)],
+        config={"shift": lambda keep: keep.count(first)},
+    )
+
+
+@register_rule("Tile")
+def tile(call):
+    tensor = call.inputs[0]
+    repeats = call.operation.repeats
+    if tensor.axis is None:
+        return call.pass_on()
+    repeats = (repeats,) if isinstance(repeats, int) else tuple(repeats)
+    rank = len(tensor.shape)
+    if len(repeats) > rank:
+        return call.freeze(f"`{call.operation.name}` adds axes")
+    repeats = (1,) * (rank - len(repeats)) + repeats
+    ids = np.tile(tensor.ids, repeats[tensor.axis])
+    return Flow([call.output(tensor.axis, ids)])
+
+
+@register_rule("Repeat")
+def repeat(call):
+    tensor, operation = call.inputs[0], call.operation
+    if tensor.axis is None:
+        return call.pass_on()
+    if operation.axis is None or not isinstance(operation.repeats, int):
+        return call.freeze(f"`{operation.name}` repeats unevenly")
+    ids = tensor.ids
+    if operation.axis % len(tensor.shape) == tensor.axis:
+        ids = np.repeat(ids, operation.repeats)
+    return Flow([call.output(tensor.axis, ids)])
