@@ -69,7 +69,7 @@ def recalibrate(model: keras.Model, data, steps: int = 50) -> None:
 
 
 def _statistics(norm):
-    return np.array(norm.moving_mean), np.array(norm.moving_variance)
+    return np.asarray(norm.moving_mean), np.asarray(norm.moving_variance)
 
 
 def _raw_moments(norm):
