@@ -29,8 +29,8 @@ class SearchConfig:
             paper keeps it constant.
         ramp: Share of the steps, in `(0, 1]`, over which the budget falls
             from its value at the start to the target.
-        penalty: Number, the weight of the excess over the budget (Eq. 7's
-            lambda), the excess as a share of the original cost.
+        penalty: Number, the weight of the distance to the budget (Eq. 7's
+            lambda), the distance as a share of the original cost.
         mask: `"plain"` for the sigmoid of Eq. 8, which starts well below 1,
             `"unit"` to divide it by its value at logit 1, so that a network
             with nothing removed computes what the original does.

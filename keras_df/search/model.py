@@ -184,14 +184,16 @@ class SearchModel(keras.Model):
                 wrapper.use(None)
 
     def _penalty(self, shares):
-        """The weighted excess over the budget (second term of Eq. 7)."""
+        """The weighted distance to the budget (second term of Eq. 7)."""
         totals = self._allocator.cost.totals
         goals = [
             limit / totals[name]
             for name, limit in self._allocator.limits.items()
         ]
         targets = self.schedule.target(self.start.value, np.float32(goals))
-        return self.config.penalty * ops.sum(ops.relu(shares - targets))
+        # Only the tightest budget binds. What it leaves unused would have
+        # bought accuracy, so the penalty has two sides.
+        return self.config.penalty * ops.abs(ops.max(shares - targets))
 
     def compute_loss(self, *args, **kwargs):
         """Computes the compiled loss, and shows the budget as it falls."""

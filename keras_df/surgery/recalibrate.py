@@ -69,7 +69,8 @@ def recalibrate(model: keras.Model, data, steps: int = 50) -> None:
 
 
 def _statistics(norm):
-    return np.asarray(norm.moving_mean), np.asarray(norm.moving_variance)
+    statistics = (norm.moving_mean, norm.moving_variance)
+    return [np.asarray(value).copy() for value in statistics]
 
 
 def _raw_moments(norm):
