@@ -95,7 +95,7 @@ def main(argv):
 
     print("1. Train a network, as anybody would.")
     model = build_model()
-    fine_tune(model, train, steps=160, learning_rate=0.05)
+    fine_tune(model, train, steps=140, learning_rate=0.05)
     report = {"accuracy_before": accuracy(model, x_test, y_test)}
 
     print("2. Search filters and ranks, its weights frozen.")
@@ -103,7 +103,7 @@ def main(argv):
     search.compile(
         optimizer=keras.optimizers.Adam(2e-2), loss=LOSS, metrics=["accuracy"]
     )
-    search.fit(train, epochs=1, steps_per_epoch=120, shuffle=False, verbose=2)
+    search.fit(train, epochs=1, steps_per_epoch=100, shuffle=False, verbose=2)
     plan = search.plan()
     print(plan.summary())
 
@@ -113,7 +113,7 @@ def main(argv):
     report["accuracy_recalibrated"] = accuracy(small, x_test, y_test)
 
     print("4. Fine-tune it, as any Keras model.")
-    fine_tune(small, train, steps=120, learning_rate=0.02)
+    fine_tune(small, train, steps=100, learning_rate=0.02)
     report["accuracy_finetuned"] = accuracy(small, x_test, y_test)
 
     print("5. Export, verify and time it.")
