@@ -174,8 +174,7 @@ class KernelView:
         self.attribute = kernel.attribute
         self.axes = {
             axis: units[ids].astype("int32")
-            for axis, ids in (kernel.inputs, kernel.outputs)
-            if ids is not None
+            for axis, ids in filter(None, (kernel.inputs, kernel.outputs))
         }
         self.scheme = scheme
         self.scale = 1.0

@@ -37,16 +37,22 @@ class Builder:
         self.layers = []
 
     def pick(self):
-        """One of the tensors, the late ones more often."""
+        """One of the tensors, mostly the last."""
         last = len(self.tensors) - 1
-        return self.tensors[last - min(self.choose(0, last), last)]
+        back = self.choose(0, last) if self.choose(0, 2) == 0 else 0
+        return self.tensors[last - back]
+
+    def pick_other(self):
+        """One of the tensors, with a layer of its own where it is the last."""
+        x = self.tensors[self.choose(0, len(self.tensors) - 1)]
+        return self.conv(x) if x is self.tensors[-1] else x
 
     def pick_like(self, tensor):
         """A tensor with the channels of another."""
         same = [x for x in self.tensors if x.shape == tensor.shape]
         if len(same) > 1:
             return same[self.choose(0, len(same) - 1)]
-        return self.conv(self.pick(), tensor.shape[-1])
+        return self.conv(self.pick_other(), tensor.shape[-1])
 
     def grow(self, steps, depth=0):
         kinds = STEPS if depth else [*STEPS, Builder.nested, Builder.nested]
@@ -137,7 +143,7 @@ class Builder:
         return kinds[self.choose(0, 2)](x, y)
 
     def concatenate(self, x):
-        parts = [x, self.pick()]
+        parts = [x, self.pick_other()]
         if sum(y.shape[-1] for y in parts) > 16:
             return self.conv(x)
         return layers.Concatenate()(parts)
@@ -152,7 +158,7 @@ class Builder:
         return layers.Multiply()([x, s])
 
     def gate(self, x):
-        return x * layers.Conv2D(1, 1)(self.pick())
+        return x * layers.Conv2D(1, 1)(self.pick_other())
 
     def pad(self, x):
         widths = [[0, 0], [0, 0], [0, 0], [self.choose(0, 2), 1]]
@@ -244,30 +250,34 @@ STEPS = [
 ]
 
 
-def random_network(choose):
-    inputs = [
-        keras.Input((SIZE, SIZE, 2)) for _ in range(1 + (choose(0, 4) == 0))
-    ]
+def random_network(seed, steps):
+    """A network that a seed determines.
+
+    Hypothesis draws the seed alone: its own draws repeat themselves too much
+    to make many different graphs.
+    """
+    rng = np.random.default_rng(seed)
+
+    def choose(low, high):
+        return int(rng.integers(low, high + 1))
+
+    inputs = [keras.Input((SIZE, SIZE, 2)) for _ in range(choose(3, 7) // 3)]
     builder = Builder(choose, inputs)
     builder.tensors = [builder.conv(x) for x in inputs]
-    x = builder.grow(choose(2, 8))
-    pooled = layers.Flatten()(x)
-    if choose(0, 1):
-        pooled = layers.GlobalAveragePooling2D()(x)
-    outputs = [layers.Dense(2)(layers.Dense(5, activation="relu")(pooled))]
+    x = builder.grow(steps)
+    pool = (layers.Flatten, layers.GlobalAveragePooling2D)[choose(0, 1)]
+    x = layers.Dense(5, activation="relu")(pool()(x))
+    # Every input needs a way to the outputs.
+    rest = [layers.GlobalMaxPooling2D()(y) for y in builder.tensors[:2]]
+    outputs = [layers.Concatenate()([layers.Dense(2)(x), *rest])]
     if choose(0, 3) == 0:
         outputs.append(builder.pick())
-    used = [layers.GlobalMaxPooling2D()(y) for y in builder.tensors[:2]]
-    outputs[0] = layers.Concatenate()([outputs[0], *used])
     return keras.Model(inputs, outputs)
 
 
-def check_random_network(data):
-    def choose(low, high):
-        return data.draw(st.integers(low, high))
-
-    model = randomize(random_network(choose), choose(0, 99))
-    plan = random_plan(model, choose(0, 99))
+def check_random_network(seed, steps):
+    model = randomize(random_network(seed, steps), seed)
+    plan = random_plan(model, seed)
     small = kdf.compress(model, plan)
     reference = kdf.surgery.zeroed_consumers(model, plan)
     inputs = random_inputs(model)
@@ -286,16 +296,17 @@ OPTIONS = {
     "suppress_health_check": list(HealthCheck),
     "phases": [Phase.generate, Phase.shrink],
 }
+SEEDS = st.integers(0, 2**32 - 1)
 
 
 @settings(max_examples=300, **OPTIONS)
-@given(st.data())
-def test_random_network_keeps_the_invariant(data):
-    check_random_network(data)
+@given(SEEDS, st.integers(3, 9))
+def test_random_network_keeps_the_invariant(seed, steps):
+    check_random_network(seed, steps)
 
 
 @pytest.mark.slow
 @settings(max_examples=3000, **OPTIONS)
-@given(st.data())
-def test_many_random_networks_keep_the_invariant(data):
-    check_random_network(data)
+@given(SEEDS, st.integers(3, 16))
+def test_many_random_networks_keep_the_invariant(seed, steps):
+    check_random_network(seed, steps)

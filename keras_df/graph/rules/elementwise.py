@@ -144,7 +144,8 @@ def activation(call):
     if not is_elementwise(function):
         return call.freeze(
             f"`{layer.name}` applies '{_name(function)}', which is not known "
-            "to act on each channel alone"
+            "to act on each channel alone",
+            flops=_SOFTMAX_FLOPS * positions(call.specs[0].shape),
         )
     return pass_through(call, activation_flops(function))
 

@@ -5,6 +5,7 @@ import numpy as np
 from keras import layers
 
 from keras_df.graph.call import is_constant
+from keras_df.graph.call import positions
 from keras_df.graph.channels import Channels
 from keras_df.graph.registry import Flow
 from keras_df.graph.registry import register_rule
@@ -29,30 +30,26 @@ CONSTANT = "it meets a constant with a value for each channel"
 )
 def elementwise_merge(call):
     """Unifies the operands' channels, elementwise, under broadcasting."""
-    operations = max(len(call.inputs) - 1, 1)
+    flops = max(len(call.inputs) - 1, 1) * positions(call.specs[0].shape)
     axes = {x.axis - len(x.shape) for x in call.inputs if x.axis is not None}
     if not axes:
-        flow = call.freeze(call.inputs[0].reason)
-        return Flow(flow.outputs, flops=call.each(operations))
+        return call.freeze(call.inputs[0].reason, flops=flops)
     if len(axes) > 1:
-        return call.freeze(
-            f"`{call.operation.name}` combines channels on different axes"
-        )
+        reason = f"`{call.operation.name}` combines channels on different axes"
+        return call.freeze(reason, flops=flops)
     (axis,) = axes
     width = call.specs[0].shape[axis]
-    if any(_spreads(value, call.inputs) for value in call.constants):
-        return call.freeze(CONSTANT)
     follows = [_width(value, axis) == width > 1 for value in call.constants]
-    if any(follows) and isinstance(call.operation, keras.Layer):
-        return call.freeze(CONSTANT)
+    is_layer = isinstance(call.operation, keras.Layer)
+    if _spreads(call) or (is_layer and any(follows)):
+        return call.freeze(CONSTANT, flops=flops)
     ids = _unified(call, axis, width)
     if ids is None:
-        return call.freeze(BROADCAST)
-    result = call.output(axis, ids)
+        return call.freeze(BROADCAST, flops=flops)
     return Flow(
-        [result],
+        [call.output(axis, ids)],
         call=_with_sliced_constants(axis, ids) if any(follows) else None,
-        flops=call.each(operations, channels=result),
+        flops=[(flops / width, ids)],
     )
 
 
@@ -83,10 +80,13 @@ def _width(value, axis):
     return value.shape[axis] if value.ndim >= -axis else 1
 
 
-def _spreads(value, tensors):
+def _spreads(call):
     """Tells whether an array adds axes, or has one value per sample."""
-    rank = max(len(tensor.shape) for tensor in tensors)
-    return value.ndim > rank or (value.ndim == rank and value.shape[0] != 1)
+    rank = max(len(tensor.shape) for tensor in call.inputs)
+    return any(
+        value.ndim > rank or (value.ndim == rank and value.shape[0] != 1)
+        for value in call.constants
+    )
 
 
 def _with_sliced_constants(axis, ids):

@@ -22,15 +22,14 @@ def reshaped(call):
         call: The `Call`; its first tensor is reshaped to its first output.
 
     Returns:
-        Tuple `(axis, ids)` of the result, or None for an opaque one.
+        Tuple `(axis, ids)` of the result.
+
+    Raises:
+        ValueError: If the result cannot carry channels, with the reason.
     """
     tensor, shape = call.inputs[0], call.specs[0].shape
-    if tensor.axis is None:
-        return None
     if math.prod(tensor.shape[1:]) != math.prod(shape[1:]):
-        reason = f"`{call.operation.name}` mixes the batch with other axes"
-        call.units.freeze(tensor.ids, reason)
-        return None
+        raise ValueError("mixes the batch with other axes")
     source = [1] * (len(tensor.shape) - 1)
     source[tensor.axis - 1] = len(tensor.ids)
     full = np.broadcast_to(tensor.ids.reshape(source), tensor.shape[1:])
@@ -41,8 +40,7 @@ def reshaped(call):
         if (full != full.take([0], axis)).any()
     ]
     if not varying:
-        call.units.freeze(tensor.ids, "a reshape drops its axis")
-        return None
+        raise ValueError("drops an axis of one channel")
     last = full.ndim - 1
     axis = max(varying, key=lambda axis: (axis == last, full.shape[axis]))
     first = full
@@ -63,11 +61,12 @@ def flatten(call):
 
 def _moved(call, key=None, target=()):
     """The `Flow` of a reshape; `target` is the shape in its config."""
-    moved = reshaped(call)
-    if moved is None:
-        reason = call.inputs[0].reason or f"`{call.operation.name}` reshapes it"
-        return Flow(call.opaque(reason))
-    axis, ids = moved
+    if call.inputs[0].axis is None:
+        return call.pass_on()
+    try:
+        axis, ids = reshaped(call)
+    except ValueError as error:
+        return call.freeze(f"`{call.operation.name}` {error}")
     config = {}
     if key is not None:
         place = axis - (len(call.specs[0].shape) - len(target))
