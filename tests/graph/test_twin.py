@@ -1,0 +1,109 @@
+"""Copies of layers and operations."""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from keras import ops
+
+from keras_df.graph.twin import copy_weights
+from keras_df.graph.twin import twin
+
+
+def operation_of(tensor):
+    return tensor._keras_history.operation
+
+
+def double(x):
+    return 2.0 * x
+
+
+def test_twin_shares_nothing():
+    layer = layers.Dense(3, name="dense")
+    layer.build((None, 2))
+    new = twin(layer, {"units": 4})
+    assert new.units == 4 and new.name == "dense" and not new.built
+
+
+@pytest.mark.parametrize(
+    "activation",
+    [double, lambda x: x + 1.0, functools.partial(ops.elu, alpha=0.5)],
+)
+def test_activation_of_any_kind_is_taken_over(activation):
+    layer = layers.Conv2D(3, 2, activation=activation)
+    assert twin(layer).activation is activation
+    assert layer.activation is activation
+
+
+def test_lambda_is_taken_over():
+    layer = layers.Lambda(
+        lambda x, n: x * n, arguments={"n": 3.0}, name="times"
+    )
+    new = twin(layer)
+    assert new is not layer and new.name == "times"
+    np.testing.assert_allclose(np.asarray(new(np.ones(2))), 3.0)
+
+
+def test_operation_keeps_name_and_arguments():
+    x = keras.Input((4,))
+    old = operation_of(ops.roll(x, 2, axis=1))
+    new = twin(old, {"shift": 1})
+    assert (new.name, new.shift, new.axis) == (old.name, 1, 1)
+    assert old.shift == 2 and not new._inbound_nodes
+    assert new.get_config()["shift"] == 1
+
+
+def test_operation_with_arrays_for_arguments():
+    x = keras.Input((2,))
+    old = operation_of(ops.clip(x, np.zeros(2), np.ones(2)))
+    new = twin(old)
+    assert new is not old and new.name == old.name
+    assert len(old._inbound_nodes) == 1 and not new._inbound_nodes
+    np.testing.assert_array_equal(
+        np.asarray(new(np.array([[2.0, -1.0]]))), [[1.0, 0.0]]
+    )
+
+
+class Stubborn(layers.Layer):
+    def __init__(self, function):
+        super().__init__(name="stubborn")
+        self.function = function
+
+    def call(self, x):
+        return self.function(x)
+
+
+def test_layer_without_a_config_is_shared_with_a_warning():
+    layer = Stubborn(double)
+    with pytest.warns(UserWarning, match="'stubborn'.*cannot be copied"):
+        assert twin(layer) is layer
+
+
+def test_layer_without_a_config_cannot_change():
+    with pytest.raises(ValueError, match="'stubborn'.*cannot be copied"):
+        twin(Stubborn(double), {"name": "other"})
+
+
+def test_weights_of_inner_layers_are_copied():
+    layer = layers.Bidirectional(layers.LSTM(3))
+    new = twin(layer)
+    for each in (layer, new):
+        each.build((None, 4, 2))
+    copy_weights(layer, new)
+    for a, b in zip(layer.weights, new.weights, strict=True):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+        assert a is not b
+
+
+def test_activation_that_is_built_when_it_first_runs():
+    layer = layers.Dense(3, activation=layers.PReLU())
+    layer(np.ones((2, 4)))
+    layer.activation.alpha.assign([1.0, 2.0, 3.0])
+    new = twin(layer)
+    new.build((None, 4))
+    copy_weights(layer, new)
+    np.testing.assert_array_equal(
+        np.asarray(new.activation.alpha), [1.0, 2.0, 3.0]
+    )
