@@ -116,8 +116,11 @@ def examine(name):
     model = smallest_model(name)
     randomize(model)
     shape = model.input_shape[1:]
-    images = np.random.default_rng(1).uniform(0, 255, (2, *shape))
+    images = np.random.default_rng(1).uniform(0, 255, (8, *shape))
     images = images.astype("float32")
+    # Statistics that fit the weights: else activations saturate everywhere.
+    kdf.recalibrate(model, images, steps=1)
+    images = images[:2]
 
     start = time.perf_counter()
     inspection = kdf.inspect(model)
@@ -181,21 +184,28 @@ def read_records():
     return {record["model"]: record for record in records}
 
 
+def is_done(record):
+    searched = "search_loss" in record or not FLAGS.search
+    return record["status"] == "ok" and searched
+
+
 def print_table(records):
     print(
         "| model | image | MACs | prunable | decomposable | smallest "
-        "| largest difference | status |"
+        "| largest difference | search step | status |"
     )
-    print("|---|---:|---:|---:|---:|---:|---:|---|")
+    print("|---|---:|---:|---:|---:|---:|---:|---|---|")
     for _, record in sorted(records.items()):
         if "macs" not in record:
-            print(f"| {record['model']} | | | | | | | {record['status']} |")
+            print(f"| {record['model']} {'| ' * 7}| {record['status']} |")
             continue
         print(
             f"| {record['model']} | {record['size']} "
             f"| {record['macs'] / 1e6:,.0f} M | {record['prunable']:.0%} "
             f"| {record['decomposable']:.0%} | {record['smallest']:.1%} "
-            f"| {record['difference']:.0e} | {record['status']} |"
+            f"| {record['difference']:.0e} "
+            f"| {'taken' if 'search_loss' in record else 'not taken'} "
+            f"| {record['status']} |"
         )
     good = [r for r in records.values() if r["status"] == "ok"]
     reached = [r for r in good if r["reaches_goal"]]
@@ -209,7 +219,7 @@ def main(argv):
     del argv
     logging.set_verbosity(logging.WARNING)
     os.makedirs(os.path.dirname(FLAGS.out) or ".", exist_ok=True)
-    done = {n for n, r in read_records().items() if r["status"] == "ok"}
+    done = {name for name, r in read_records().items() if is_done(r)}
     names = [n for n in FLAGS.models or constructors() if n not in done]
     for name in [] if FLAGS.table else names:
         start = time.perf_counter()
