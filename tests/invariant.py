@@ -114,6 +114,9 @@ def assert_compresses(model, seeds=(0, 1, 2), inputs=None, tol=TOLERANCE):
         after = {name: pair[1] for name, pair in plan.costs.items()}
         assert after == {name: getattr(count, name) for name in after}
         assert count.params == small.count_params()
+    calibrated = kdf.compress(model, plan, calibration=[inputs])
+    assert calibrated.count_params() == small.count_params()
+    assert all(np.isfinite(x).all() for x in outputs_of(calibrated, inputs))
     for weight, value in zip(model.weights, before, strict=True):
         np.testing.assert_array_equal(np.asarray(weight), value)
     whole = kdf.surgery.zeroed_consumers(model, untouched_plan(model))

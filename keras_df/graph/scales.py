@@ -21,12 +21,19 @@ def norms_behind(graph):
                 readers.setdefault(id(tensor), []).append(node.operation)
     norms = {}
     for path, node in graph.kernels().items():
-        behind = readers.get(id(node.flow.outputs[0]), [])
+        output = node.flow.outputs[0]
+        behind = readers.get(id(output), [])
         if len(node.flows) != 1 or len(behind) != 1:
             continue
-        if isinstance(behind[0], layers.BatchNormalization):
+        if _normalizes(behind[0], output):
             norms[path] = behind[0]
     return norms
+
+
+def _normalizes(operation, tensor):
+    if not isinstance(operation, layers.BatchNormalization):
+        return False
+    return operation.axis % len(tensor.shape) == tensor.axis
 
 
 def output_scales(graph):

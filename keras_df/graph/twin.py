@@ -1,6 +1,7 @@
 """Copies of layers and operations that share nothing with the original."""
 
 import functools
+import inspect
 import tempfile
 import types
 import warnings
@@ -83,14 +84,25 @@ def _twin_of_function(operation, changes):
 
 
 def config_of(layer):
-    """Returns the config of a layer, Python code in it left as it is."""
-    live = {key: x for key, x in vars(layer).items() if _is_code(x)}
+    """Returns the config of a layer, Python code in it left as it is.
+
+    That holds for what a stock layer takes, such as its activation. What
+    other classes add to a config is theirs to write and to read.
+    """
+    known = _stock_arguments(type(layer))
+    live = {k: x for k, x in vars(layer).items() if k in known and _is_code(x)}
     if not live:
         return layer.get_config()
     probe = _shallow_copy(layer)
     vars(probe).update({key: _placeholder(x) for key, x in live.items()})
     config = probe.get_config()
     return config | {key: x for key, x in live.items() if key in config}
+
+
+def _stock_arguments(kind):
+    """Names of the arguments of the stock layer that a class extends."""
+    bases = [b for b in kind.__mro__ if b.__module__.startswith("keras.src.")]
+    return inspect.signature(bases[0].__init__).parameters
 
 
 def _shallow_copy(operation):

@@ -66,6 +66,44 @@ def test_operation_with_arrays_for_arguments():
     )
 
 
+class Serializing(layers.Layer):
+    """A custom layer that writes a function to its config by itself."""
+
+    def __init__(self, function, **kwargs):
+        super().__init__(**kwargs)
+        self._function = function
+
+    def call(self, x):
+        return self._function(x)
+
+    def get_config(self):
+        function = keras.saving.serialize_keras_object(self._function)
+        return {**super().get_config(), "function": function}
+
+    @classmethod
+    def from_config(cls, config):
+        function = config.pop("function")
+        function = keras.saving.deserialize_keras_object(function)
+        return cls(function, **config)
+
+
+def test_custom_layer_with_its_own_config():
+    layer = Serializing(double, name="own")
+    new = twin(layer)
+    assert new is not layer and new.name == "own"
+    np.testing.assert_allclose(np.asarray(new(np.ones(2))), 2.0)
+
+
+class OwnDense(layers.Dense):
+    pass
+
+
+def test_subclass_of_a_stock_layer_takes_its_activation_over():
+    layer = OwnDense(3, activation=double)
+    new = twin(layer)
+    assert type(new) is OwnDense and new.activation is double
+
+
 class Stubborn(layers.Layer):
     def __init__(self, function):
         super().__init__(name="stubborn")

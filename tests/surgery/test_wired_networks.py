@@ -370,3 +370,16 @@ def test_output_is_an_input():
         inputs, [inputs, classifier(inputs, conv(inputs))(inputs)]
     )
     assert_compresses(model, seeds=(0, 1))
+
+
+def test_operations_survive_saving(tmp_path):
+    inputs = image()
+    x = conv(inputs, 12)
+    x = ops.roll(x[..., ::2][..., ::-1], 2, axis=-1)
+    x = ops.pad(x, [[0, 0], [0, 0], [0, 0], [1, 2]])
+    first, second = ops.split(x, [4], axis=-1)
+    x = ops.concatenate([second, ops.take(first, [3, 0, 0], axis=-1)], axis=-1)
+    x = ops.reshape(x * np.arange(8, dtype="float32"), (-1, 36, 8))
+    model = keras.Model(inputs, layers.Dense(3)(layers.Conv1D(6, 3)(x)))
+    small = assert_compresses(model, seeds=(1, 2, 3, 4))
+    assert_reloads(small, random_inputs(model), tmp_path / "small.keras")
