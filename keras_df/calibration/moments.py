@@ -69,6 +69,8 @@ class _Recorder:
         if name in self._paths:
             self._record(name, layer, args[0] if args else kwargs["inputs"])
         kwargs.pop("training", None)
+        if isinstance(layer, layers.Layer):
+            kwargs["training"] = False  # A layer may have another default.
         return layer(*args, **kwargs)
 
     def _record(self, name, layer, tensor):

@@ -9,12 +9,16 @@ import numpy as np
 from keras import tree
 
 from keras_df.graph.apply import apply_rule
+from keras_df.graph.apply import macs_of_flow
+from keras_df.graph.apply import total
 from keras_df.graph.call import Call
 from keras_df.graph.channels import INPUT
 from keras_df.graph.channels import OUTPUT
 from keras_df.graph.channels import Channels
 from keras_df.graph.channels import UnitTable
+from keras_df.graph.inside import cost_inside
 from keras_df.graph.keep import Keep
+from keras_df.graph.registry import find_rule
 from keras_df.graph.walk import graph_of
 from keras_df.graph.walk import is_graph
 from keras_df.graph.walk import walk
@@ -138,19 +142,16 @@ def macs_of(operation, tensors):
         for tensor in tensors
     ]
     analysis.visit((operation.name,), operation, *inputs)
-    return sum(_macs(node) for node in analysis.nodes.values())
+    return analysis.cost()[0]
 
 
-def _macs(node):
-    total = 0
-    for flow in node.flows:
-        total += sum(
-            cost * (1 if ids is None else len(ids)) for cost, ids in flow.macs
-        )
-        if flow.kernel is not None:
-            kernel = getattr(node.operation, flow.kernel.attribute)
-            total += flow.kernel.area * int(np.prod(kernel.shape))
-    return total
+def _cost_of_calls(calls):
+    """Multiply-accumulates and other FLOPs of calls of operations."""
+    analysis = _Analysis()
+    for operation, args, kwargs in calls:
+        path = (operation.name, str(id(operation)))  # Names may repeat.
+        analysis.visit(path, operation, *args, **kwargs)
+    return analysis.cost()
 
 
 class _Analysis:
@@ -164,17 +165,39 @@ class _Analysis:
             return walk_nested(path, operation, self.visit, args, kwargs)
         specs = _output_specs(operation, args, kwargs)
         call = Call(operation, args, kwargs, tree.flatten(specs), self.table)
-        flow = apply_rule(call)
+        flow = self._with_cost(call, apply_rule(call))
         key = self.first_paths.setdefault(id(operation), "/".join(path))
         node = self.nodes.setdefault(key, Node(key, operation))
         if node.flows:
             self._share(node.inputs[0], call.inputs)
             self._share(node.flow.outputs, flow.outputs)
-        if node.flows and flow.kernel is None:
-            flow = dataclasses.replace(node.flow, outputs=flow.outputs)
+            flow = dataclasses.replace(flow, kernel=flow.kernel or node.kernel)
         node.flows.append(flow)
         node.inputs.append(call.inputs)
         return tree.pack_sequence_as(specs, flow.outputs)
+
+    def _with_cost(self, call, flow):
+        """Adds the cost of what is inside a layer without a rule."""
+        layer = call.operation
+        if find_rule(layer) is not None or not isinstance(layer, keras.Layer):
+            return flow
+        cost = cost_inside(layer, call.args, call.kwargs, _cost_of_calls)
+        if cost is None:
+            return flow
+        macs, flops = cost
+        return dataclasses.replace(
+            flow, macs=[(macs, None)], flops=[(flops, None)]
+        )
+
+    def cost(self):
+        """Tuple of the multiply-accumulates and the other FLOPs, in total."""
+        flows = [
+            (node.operation, flow)
+            for node in self.nodes.values()
+            for flow in node.flows
+        ]
+        macs = sum(macs_of_flow(*each) for each in flows)
+        return macs, sum(total(flow.flops) for _, flow in flows)
 
     def _share(self, first, second):
         """Two calls of one layer read and write the same units."""

@@ -1,6 +1,7 @@
 """Applies rules to calls; what they do not fit is frozen, never fatal."""
 
 import dataclasses
+import math
 
 from keras_df.graph.registry import find_rule
 from keras_df.graph.registry import is_stock
@@ -23,10 +24,10 @@ def apply_rule(call):
             "keras_df has no rule (see `keras_df.graph.register_rule`)"
         )
     reason = _changed_weights(operation)
-    if reason:
-        return call.freeze(f"`{operation.name}` {reason}")
     try:
         flow = rule(call)
+        if reason:
+            return _left_alone(call, flow, f"`{operation.name}` {reason}")
         _check(call, flow)
     except Exception as error:
         return call.freeze(
@@ -43,6 +44,28 @@ def _changed_weights(layer):
     if getattr(layer, "quantization_mode", None):
         return "is quantized"
     return None
+
+
+def _left_alone(call, flow, reason):
+    """Freezes a call that costs what its rule says."""
+    for tensor in flow.outputs:
+        call.units.freeze(tensor.ids, reason)
+    macs = macs_of_flow(call.operation, flow)
+    return call.freeze(reason, macs, total(flow.flops))
+
+
+def macs_of_flow(operation, flow):
+    """Counts the multiply-accumulates of a call, its kernel's among them."""
+    macs = total(flow.macs)
+    if flow.kernel is not None:
+        kernel = getattr(operation, flow.kernel.attribute)
+        macs += flow.kernel.area * math.prod(kernel.shape)
+    return macs
+
+
+def total(amounts):
+    """Sums a list of `(amount per channel, ids)`."""
+    return sum(cost * (1 if ids is None else len(ids)) for cost, ids in amounts)
 
 
 def _check(call, flow):

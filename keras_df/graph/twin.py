@@ -10,6 +10,9 @@ import keras
 import numpy as np
 from keras import layers
 
+from keras_df.graph.registry import find_rule
+from keras_df.graph.registry import is_stock
+
 _FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, functools.partial)
 _KERAS_OBJECTS = (
     keras.initializers.Initializer,
@@ -43,7 +46,10 @@ def twin(operation, changes=None):
     try:
         with scope_of(operation):
             config = {**config_of(operation), **changes}
-            return type(operation).from_config(config)
+            new = type(operation).from_config(config)
+            if find_rule(operation) is None and not is_stock(operation):
+                _check_alike(operation, new)
+            return new
     except Exception as error:
         message = (
             f"Layer '{operation.name}' (of type {type(operation).__name__}) "
@@ -57,6 +63,24 @@ def twin(operation, changes=None):
             stacklevel=2,
         )
         return operation
+
+
+def _check_alike(layer, new):
+    """Raises ValueError if a layer lost parts because its config is lossy.
+
+    Parts can be compared only once both layers have built theirs.
+    """
+    builds = not getattr(layer.build, "_is_default", False)
+    config = layer.get_build_config() if builds else None
+    if not config:
+        return
+    new.build_from_config(config)
+    parts, found = (
+        [type(part).__name__ for part in x._flatten_layers(include_self=False)]
+        for x in (layer, new)
+    )
+    if parts != found:
+        raise ValueError(f"it has {parts} inside, its copy has {found}")
 
 
 def _twin_of_lambda(layer):

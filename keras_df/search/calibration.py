@@ -26,6 +26,8 @@ def calibrate(network, wrappers, data, batch_size):
     if inspect.isgenerator(data):
         read = list(itertools.islice(data, STEPS))
         data = _resumed(read, data)
+    elif isinstance(data, (list, tuple)):
+        read = (data,)  # The arrays of several inputs, not batches of one.
     batches = take_batches(read, STEPS, batch_size)
     for path, moment in second_moments(network, batches, wrappers).items():
         if wrappers[path].moment is not None:

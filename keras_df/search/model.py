@@ -113,6 +113,24 @@ class SearchModel(keras.Model):
         self.shares = self._state("shares", len(self._allocator.limits))
         self.is_calibrated = self._state("calibrated", 1, "zeros")
 
+    @property
+    def trainable_variables(self):
+        """The mask logits and thresholds: nothing else is ever trained."""
+        found = [getattr(self, x, None) for x in ("logits", "thresholds")]
+        return [x for x in found if x is not None and x.trainable]
+
+    @property
+    def trainable_weights(self):
+        return self.trainable_variables
+
+    @property
+    def non_trainable_variables(self):
+        return _without(self.variables, self.trainable_variables)
+
+    @property
+    def non_trainable_weights(self):
+        return _without(self.weights, self.trainable_variables)
+
     def _parameter(self, name, size, initializer):
         return self.add_weight(
             shape=(size,),
@@ -291,6 +309,11 @@ class SearchModel(keras.Model):
 def _unit_interval(values):
     """A variable constraint: projects onto `[0, 1]`."""
     return ops.clip(values, 0.0, 1.0)
+
+
+def _without(variables, excluded):
+    excluded = {id(variable) for variable in excluded}
+    return [x for x in variables if id(x) not in excluded]
 
 
 def _architecture(model):

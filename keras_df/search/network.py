@@ -28,7 +28,7 @@ def build_network(model, graph, cost, config):
     network = rebuild(model, builder.replace)
     for source, copy in builder.copies:
         copy_weights(source, copy)
-    _freeze(network, config)
+    _freeze(builder.copies, config)
     return network, {path: builder.wrappers[path] for path in cost.paths}
 
 
@@ -61,16 +61,17 @@ class _Builder:
         return KernelView(node, self._graph.units, scheme, scale, size)
 
 
-def _freeze(network, config):
-    """Freezes every weight.
+def _freeze(copies, config):
+    """Freezes every weight of the copies.
 
     BatchNormalization layers stay trainable, their variables do not: that is
     how Keras lets them use the statistics of each batch.
     """
-    network.trainable = True
-    for layer in network._flatten_layers():
-        is_norm = isinstance(layer, keras.layers.BatchNormalization)
-        if is_norm and config.normalization == "inference":
-            layer.trainable = False
-    for variable in network.variables:
-        variable.trainable = False
+    for source, copy in copies:
+        if source is copy:  # It could not be copied, and is the user's.
+            continue
+        for layer in copy._flatten_layers():
+            is_norm = isinstance(layer, keras.layers.BatchNormalization)
+            layer.trainable = not is_norm or config.normalization == "batch"
+        for variable in copy.variables:
+            variable.trainable = False

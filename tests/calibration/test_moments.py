@@ -145,6 +145,31 @@ def test_layers_behind_others_are_measured_in_inference_mode():
         np.testing.assert_array_equal(weight, value)
 
 
+class Normalizes(layers.Layer):
+    """A layer that trains unless it is told not to."""
+
+    def __init__(self):
+        super().__init__(name="normalizes")
+        self.norm = layers.BatchNormalization()
+
+    def build(self, shape):
+        self.norm.build(shape)
+        self.built = True
+
+    def call(self, x, training=True):
+        return self.norm(x, training=training)
+
+
+def test_a_layer_that_trains_by_default_is_run_in_inference_mode():
+    model = keras.Sequential(
+        [keras.Input((5,)), Normalizes(), layers.Dense(3, name="measured")]
+    )
+    before = [ops.convert_to_numpy(w).copy() for w in model.weights]
+    second_moments(model, [images(16, 5)], ["measured"])
+    for weight, value in zip(model.weights, before, strict=True):
+        np.testing.assert_array_equal(weight, value)
+
+
 def test_a_layer_called_twice_is_measured_on_both_inputs():
     shared = layers.Dense(5, name="shared")
     inputs = keras.Input((5,))

@@ -124,6 +124,32 @@ def test_layer_without_a_config_cannot_change():
         twin(Stubborn(double), {"name": "other"})
 
 
+class Padded(layers.Layer):
+    """A layer whose config names the padding it chose, not what it got."""
+
+    def __init__(self, padding=None, **kwargs):
+        super().__init__(**kwargs)
+        self.pad = layers.ZeroPadding1D(1) if padding is None else None
+        self.conv = layers.Conv1D(4, 3)
+
+    def build(self, shape):
+        self.conv.build(shape)
+        self.built = True
+
+    def call(self, x):
+        return self.conv(x if self.pad is None else self.pad(x))
+
+    def get_config(self):
+        return {**super().get_config(), "padding": "valid"}
+
+
+def test_layer_whose_config_loses_a_part_is_shared_with_a_warning():
+    layer = Padded(name="padded")
+    layer(np.ones((1, 6, 2)))
+    with pytest.warns(UserWarning, match="'padded'.*ZeroPadding1D"):
+        assert twin(layer) is layer
+
+
 def test_weights_of_inner_layers_are_copied():
     layer = layers.Bidirectional(layers.LSTM(3))
     new = twin(layer)

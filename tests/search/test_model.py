@@ -179,6 +179,17 @@ def test_any_data_that_fit_takes(make):
     assert array(search.is_calibrated)[0] == 1
 
 
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_several_inputs_side_by_side(kind):
+    inputs = [keras.Input((4,)), keras.Input((6,))]
+    x = keras.layers.Concatenate()([keras.layers.Dense(8)(i) for i in inputs])
+    model = keras.Model(inputs, keras.layers.Dense(3)(x))
+    search = compiled(SearchModel(model, kdf.MACs(0.7)))
+    arrays = kind([np.ones((8, 4), "float32"), np.ones((8, 6), "float32")])
+    search.fit(arrays, np.zeros(8), verbose=0)
+    assert array(search.is_calibrated)[0] == 1
+
+
 def test_a_generator_loses_no_batch_to_calibration():
     seen = []
 
@@ -307,3 +318,35 @@ def test_a_plan_far_from_the_relaxation_says_so():
     search = compiled(SearchModel(small_network(), kdf.MACs(0.5)))
     fitted(search, epochs=1)
     assert "more steps" in search.plan().summary()
+
+
+class Scaled(layers.Layer):
+    """A layer with a weight that its config does not tell how to copy."""
+
+    def __init__(self, initial):
+        super().__init__()
+        self.initial = initial
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape=(shape[-1],), name="scale")
+        self.scale.assign(np.full(shape[-1], self.initial))
+
+    def call(self, x):
+        return x * self.scale
+
+
+@pytest.mark.filterwarnings("ignore:Layer 'scaled")
+def test_a_layer_that_cannot_be_copied_stays_as_it_is():
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Conv2D(6, 3, name="conv")(inputs)
+    scaled = Scaled(2.0)
+    x = layers.GlobalAveragePooling2D()(scaled(x))
+    model = keras.Model(inputs, layers.Dense(3)(x))
+    search = compiled(SearchModel(model, kdf.MACs(0.7)))
+    fitted(search, epochs=1)
+    assert scaled.trainable and scaled.scale.trainable
+    np.testing.assert_array_equal(array(scaled.scale), 2.0)
+    names = [variable.name for variable in search.trainable_variables]
+    assert names == ["thresholds"]
+    count = len(search.trainable_variables + search.non_trainable_variables)
+    assert count == len(search.variables)

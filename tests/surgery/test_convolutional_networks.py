@@ -232,6 +232,15 @@ def test_normalizations_between_convolutions():
     assert channels["grouped"] == channels["across"] == 0
 
 
+def test_renormalization_between_convolutions():
+    inputs = image()
+    x = layers.Conv2D(8, 3, name="conv")(inputs)
+    x = layers.BatchNormalization(renorm=True)(x)
+    model = classifier(inputs, layers.Conv2D(6, 3)(x))
+    assert_compresses(model)
+    assert prunable_channels(model)["conv"] == 8
+
+
 def test_pooling_of_every_kind():
     inputs = image(12)
     x = layers.Conv2D(6, 3, padding="same")(inputs)

@@ -141,6 +141,20 @@ def test_model_called_on_different_sizes():
     assert prunable_channels(model)["base/conv"] == 8
 
 
+def test_layer_called_on_different_sizes_costs_by_size():
+    inputs = keras.Input((8, 8, 3))
+    shared = layers.DepthwiseConv2D(3, padding="same")
+    x = conv(inputs, 6, name="stem")
+    pooled = [
+        layers.GlobalAveragePooling2D()(shared(y))
+        for y in (x, layers.MaxPooling2D(2)(x))
+    ]
+    model = keras.Model(inputs, layers.Dense(3)(layers.Add()(pooled)))
+    assert_compresses(model)
+    counts = {layer.name: layer.macs for layer in kdf.count(model).layers}
+    assert counts[shared.name] == 9 * 6 * (64 + 16)
+
+
 def test_layer_called_on_different_ranks():
     inputs = [keras.Input((4, 5)), keras.Input((5,))]
     shared = layers.Dense(6, name="shared")

@@ -43,6 +43,15 @@ def embedding(call):
     return call.freeze(f"`{call.operation.name}` is a table of vectors")
 
 
+@register_rule("ReversibleEmbedding")
+def reversible_embedding(call):
+    """In reverse, each position meets every vector of the table."""
+    size = positions(call.specs[0].shape)
+    backwards = call.kwargs.get("reverse", False)
+    macs = size * call.operation.output_dim if backwards else 0
+    return call.freeze(f"`{call.operation.name}` is a table of vectors", macs)
+
+
 @register_rule(layers.Masking)
 def masking(call):
     return call.freeze(f"`{call.operation.name}` reads across channels")

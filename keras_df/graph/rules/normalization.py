@@ -12,12 +12,19 @@ def batch_normalization(call):
     layer = call.operation
     ids = call.read(call.inputs[0], layer.axis)
     result = call.output(layer.axis, ids)
-    names = ["moving_mean", "moving_variance"]
+    names = _statistics(layer) + _affine(layer)
     return Flow(
         [result],
-        weights={name: {0: ids} for name in names + _affine(layer)},
+        weights={name: {0: ids} for name in names},
         flops=call.each(2, channels=result),
     )
+
+
+def _statistics(layer):
+    names = ["moving_mean", "moving_variance"]
+    if getattr(layer, "renorm", False):
+        names += ["moving_stddev", "renorm_mean", "renorm_stddev"]
+    return names
 
 
 def _affine(layer):

@@ -8,7 +8,6 @@ from keras import layers
 from keras_df.graph.registry import Flow
 from keras_df.graph.registry import register_rule
 from keras_df.graph.rules.convolution import channel_axis
-from keras_df.graph.rules.elementwise import pass_through
 
 
 def reshaped(call):
@@ -141,23 +140,40 @@ def repeat_vector(call):
 @register_rule(
     *("Mean", "Sum", "Max", "Min", "Amax", "Amin", "Var", "Std", "Prod"),
     *("Any", "All", "Median", "CountNonzero", "Logsumexp", "Nansum"),
-    *("Nanmean", "Nanmax", "Nanmin"),
+    *("Nanmean", "Nanmax", "Nanmin", "Nanprod", "Nanstd", "Nanvar"),
+    *("Nanmedian", "Argmax", "Argmin", "Norm", "Ptp", "Moments"),
 )
 def reduction(call):
     """A reduction over space keeps the channels; over channels reads them."""
-    tensor = call.inputs[0]
+    tensor, operation = call.inputs[0], call.operation
     if tensor.axis is None:
         return call.pass_on()
     rank = len(tensor.shape)
-    axes = call.operation.axis
+    kind = type(operation).__name__
+    axes = operation.axes if kind == "Moments" else operation.axis
     axes = range(rank) if axes is None else np.atleast_1d(axes)
     axes = {int(axis) % rank for axis in axes}
     if tensor.axis in axes or 0 in axes:
-        return call.freeze(f"`{call.operation.name}` reads across channels")
-    if len(call.specs[0].shape) == rank:
-        return pass_through(call)
-    dropped = sum(axis < tensor.axis for axis in axes)
-    return Flow([call.output(tensor.axis - dropped, tensor.ids)])
+        return call.freeze(f"`{operation.name}` reads across channels")
+    axis = tensor.axis
+    if len(call.specs[0].shape) < rank:
+        axis -= sum(reduced < tensor.axis for reduced in axes)
+    count = range(len(call.specs))
+    return Flow([call.output(axis, tensor.ids, i) for i in count])
+
+
+@register_rule("SpaceToDepth")
+def space_to_depth(call):
+    """Each channel comes to lie in every block."""
+    axis = channel_axis(call.operation)
+    tensor = call.inputs[0]
+    if tensor.axis is None:
+        return call.pass_on()
+    if axis == 1:
+        return call.freeze(f"`{call.operation.name}` is channels_first")
+    ids = call.read(tensor, axis)
+    blocks = call.operation.block_size**2
+    return Flow([call.output(axis, np.tile(ids, blocks))])
 
 
 @register_rule("DepthToSpace")

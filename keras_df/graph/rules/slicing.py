@@ -160,6 +160,20 @@ def split(call):
     )
 
 
+@register_rule("Glu")
+def gated_linear_unit(call):
+    """The two halves, one the gate of the other, lose the same channels."""
+    tensor = call.inputs[0]
+    if tensor.axis is None:
+        return call.pass_on()
+    axis = call.operation.axis % len(tensor.shape)
+    if axis != tensor.axis:
+        return pass_through(call)
+    values, gates = np.split(tensor.ids, 2)
+    call.units.unify(values, gates)
+    return Flow([call.output(axis, values)])
+
+
 @register_rule("Unstack")
 def unstack(call):
     tensor = call.inputs[0]

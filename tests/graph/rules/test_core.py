@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 from keras import layers
 from rules_helpers import assert_apart
 from rules_helpers import assert_same
@@ -9,6 +10,7 @@ from rules_helpers import flow_of
 from rules_helpers import node_of
 from rules_helpers import reason_of
 
+import keras_df as kdf
 from keras_df.graph import analyze
 
 
@@ -33,6 +35,18 @@ def test_embedding_is_left_alone():
     x = layers.Embedding(7, 4, name="table")(inputs)
     graph = analyze(keras.Model(inputs, x))
     assert graph.outputs[0].reason == "`table` is a table of vectors"
+
+
+@pytest.mark.skipif(
+    not hasattr(layers, "ReversibleEmbedding"),
+    reason="not every version of Keras has it",
+)
+def test_embedding_in_reverse_costs_a_product_with_the_table():
+    inputs = keras.Input((5,), dtype="int32")
+    table = layers.ReversibleEmbedding(7, 4, name="table")
+    model = keras.Model(inputs, table(table(inputs), reverse=True))
+    assert kdf.count(model).macs == 5 * 4 * 7
+    assert analyze(model).outputs[0].reason == "`table` is a table of vectors"
 
 
 def test_masking_reads_across_channels():

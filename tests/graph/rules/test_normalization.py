@@ -22,6 +22,13 @@ def test_batch_normalization_passes_channels(scale, center):
     assert len(weights) == 2 + scale + center == len(layer.weights)
 
 
+def test_renormalization_has_statistics_for_each_channel():
+    layer = layers.BatchNormalization(renorm=True)
+    (given,), (written,), graph = flow_of(layer, IMAGE)
+    assert_same(written, given)
+    assert len(node_of(graph).flow.weights) == 7 == len(layer.weights)
+
+
 @pytest.mark.parametrize("groups", [-1, 6])
 def test_instance_normalization_passes_channels(groups):
     (given,), (written,), _ = flow_of(layers.GroupNormalization(groups), IMAGE)

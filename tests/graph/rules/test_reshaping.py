@@ -98,6 +98,9 @@ def test_moving_the_batch_freezes():
         (lambda x: ops.var(x, axis=-2), 2),
         (lambda x: ops.logsumexp(x, axis=1), 2),
         (lambda x: ops.any(x > 0, axis=1), 2),
+        (lambda x: ops.argmax(x, axis=1), 2),
+        (lambda x: ops.norm(x, axis=2, keepdims=True), 3),
+        (lambda x: ops.moments(x, axes=[1, 2])[1], 1),
     ],
 )
 def test_reductions_over_space_keep_channels(function, axis):
@@ -123,6 +126,11 @@ def test_repeat_vector_adds_an_axis():
     (given,), (written,), graph = flow_of(layers.RepeatVector(3), (6,))
     assert_same(written, given)
     assert axis_of(graph) == 2
+
+
+def test_pixel_unshuffle_repeats_channels():
+    (given,), (written,), _ = flow_of(lambda x: ops.space_to_depth(x, 2), IMAGE)
+    assert_same(written, np.tile(given, 4))
 
 
 def test_pixel_shuffle_couples_blocks():

@@ -75,6 +75,17 @@ def test_split_of_space_keeps_channels():
         assert_same(units, given)
 
 
+def test_gated_linear_unit_couples_values_and_gates():
+    (given,), (written,), _ = flow_of(lambda x: ops.glu(x), IMAGE)
+    assert_same(given[:3], given[3:])
+    assert_same(written, given[:3])
+
+
+def test_gated_linear_unit_of_space_keeps_channels():
+    (given,), (written,), _ = flow_of(lambda x: ops.glu(x, axis=1), IMAGE)
+    assert_same(written, given)
+
+
 def test_unstack():
     (given,), written, graph = flow_of(lambda x: ops.unstack(x, axis=1), IMAGE)
     assert len(written) == 4 and axis_of(graph) == 2
