@@ -5,6 +5,8 @@ from keras_df import graph as graph
 from keras_df import report as report
 from keras_df.budgets import Budget as Budget
 from keras_df.budgets import FLOPs as FLOPs
+from keras_df.budgets import Latency as Latency
+from keras_df.budgets import LatencyTable as LatencyTable
 from keras_df.budgets import MACs as MACs
 from keras_df.budgets import Params as Params
 from keras_df.budgets import count as count

@@ -13,6 +13,7 @@ import numpy as np
 
 from keras_df.budgets.allocation import Selection
 from keras_df.budgets.cost import RESOURCES
+from keras_df.budgets.latency import table_of
 from keras_df.budgets.model_cost import ModelCost
 from keras_df.files import replacing
 from keras_df.graph import analyze
@@ -48,7 +49,8 @@ class CompressionPlan:
         layers: Dict from the path of each layer with a kernel to its
             `LayerPlan`.
         costs: Dict from `"macs"`, `"flops"` and `"params"` to a tuple of
-            integers `(before, after)`, counted on the real layers.
+            integers `(before, after)`, counted on the real layers. A plan
+            for a `Latency` budget also has `"latency"`, in microseconds.
         budget: List of strings, the budgets that the plan was made for.
         notes: List of strings that the summary repeats.
 
@@ -70,7 +72,7 @@ class CompressionPlan:
     def from_selection(cls, graph, selection, budgets=(), notes=()):
         """Makes a plan of a `Selection` on a `ChannelGraph`."""
         keep = graph.keep(selection.kept)
-        cost = ModelCost(graph, selection.schemes)
+        cost = ModelCost(graph, selection.schemes, table_of(budgets))
         limits = dict(zip(cost.paths, cost.limits))
         layers = {}
         for path, node in graph.kernels().items():
@@ -85,8 +87,8 @@ class CompressionPlan:
         ranks = np.array([selection.ranks.get(p, 0) for p in cost.paths], int)
         kept = selection.kept.astype(float)
         costs = {
-            name: (cost.totals[name], cost.count(name, kept, ranks))
-            for name in RESOURCES
+            name: (cost.totals[name], cost.count(name, kept, ranks, ranks > 0))
+            for name in cost.resources
         }
         return cls(layers, costs, [repr(b) for b in budgets], list(notes))
 
@@ -171,9 +173,11 @@ class CompressionPlan:
                 for path, entry in config["layers"].items()
             }
             costs = {
-                name: tuple(int(x) for x in config["costs"][name])
-                for name in RESOURCES
+                name: tuple(int(x) for x in pair)
+                for name, pair in config["costs"].items()
             }
+            if not set(RESOURCES) <= set(costs):
+                raise KeyError("costs")
             budget, notes = list(config["budget"]), list(config["notes"])
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"The plan is damaged: {error!r}.") from error

@@ -8,4 +8,6 @@ from keras_df.budgets.budget import as_budgets as as_budgets
 from keras_df.budgets.count import Count as Count
 from keras_df.budgets.count import LayerCount as LayerCount
 from keras_df.budgets.count import count as count
+from keras_df.budgets.latency import Latency as Latency
+from keras_df.budgets.latency import LatencyTable as LatencyTable
 from keras_df.budgets.model_cost import ModelCost as ModelCost

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from keras_df.budgets.latency import table_of
 from keras_df.budgets.model_cost import ModelCost
 
 FILL_TRIES = 3000
@@ -56,7 +57,7 @@ class Allocator:
             for path, node in graph.kernels().items()
         }
         schemes = {path: s for path, s in schemes.items() if s is not None}
-        self.cost = ModelCost(graph, schemes)
+        self.cost = ModelCost(graph, schemes, table_of(budgets))
         self.free = self._free_units()
         self.groups = _groups(graph, self.free)
         self.limits = {}

@@ -8,17 +8,65 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from keras import ops
 
 RESOURCES = ("macs", "flops", "params")
+"""What every model is counted in. Latency takes a measured table."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rates:
+    """What one operator costs, as a function of its channels.
+
+    MACs and parameters are products of both counts; time also has parts that
+    follow one of them, and one that is always there.
+
+    Attributes:
+        product: Cost per pair of an input and an output channel, the output
+            channels counted in whole tiles.
+        reads: Cost per input channel.
+        writes: Cost per output channel.
+        fixed: Cost of the operator whatever its channels.
+        tile: Number of output channels that the runtime computes together;
+            a part of a tile costs as much as all of it.
+    """
+
+    product: float
+    reads: float = 0.0
+    writes: float = 0.0
+    fixed: float = 0.0
+    tile: int = 1
+
+    def cost(self, inputs, outputs):
+        """Cost for given numbers of channels, integers or soft counts."""
+        return (
+            self.product * inputs * whole_tiles(outputs, self.tile)
+            + self.reads * inputs
+            + self.writes * outputs
+            + self.fixed
+        )
+
+
+def whole_tiles(count, tile):
+    """Rounds a count up to whole tiles; the gradient passes unchanged."""
+    if tile == 1:
+        return count
+    whole = -(-count // tile) * tile
+    if ops.is_tensor(count):
+        return count + ops.stop_gradient(whole - count)
+    return whole
+
+
+NOTHING = Rates(0)
 
 
 def kernel_cost(dense, first, second, inputs, outputs, rank=None):
     """Cost of one kernel, dense or as a low-rank pair.
 
     Args:
-        dense: Cost per input channel and output channel of the dense kernel.
-        first: Cost per input channel and rank of a pair's first factor.
-        second: Cost per rank and output channel of a pair's second factor.
+        dense: `Rates` of the dense kernel.
+        first: `Rates` of a pair's first factor.
+        second: `Rates` of a pair's second factor.
         inputs: Number of input channels, an integer or a soft count.
         outputs: Number of output channels, an integer or a soft count.
         rank: Rank of the pair, an integer or a soft count; None if dense.
@@ -28,16 +76,17 @@ def kernel_cost(dense, first, second, inputs, outputs, rank=None):
 
     Example:
 
-    >>> kernel_cost(9, 9, 1, inputs=16, outputs=32)
+    >>> window, point = Rates(9), Rates(1)
+    >>> kernel_cost(window, window, point, inputs=16, outputs=32)
     4608
-    >>> kernel_cost(9, 9, 1, inputs=16, outputs=32, rank=8)
+    >>> kernel_cost(window, window, point, inputs=16, outputs=32, rank=8)
     1408
 
     Reference: the numerator of Eq. 14 of the paper.
     """
     if rank is None:
-        return dense * inputs * outputs
-    return rank * (first * inputs + second * outputs)
+        return dense.cost(inputs, outputs)
+    return first.cost(inputs, rank) + second.cost(rank, outputs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,9 +98,9 @@ class NodeCost:
         inputs: Raw unit ids that the kernel reads; None without a kernel, or
             where the kernel's cost does not depend on its inputs.
         outputs: Raw unit ids that the kernel writes; None without a kernel.
-        dense: Dict from resource to the cost per input and output channel.
-        pairs: Dict from scheme to a dict from resource to the tuple
-            `(first, second)` of `kernel_cost`.
+        dense: Dict from resource to the `Rates` of the dense kernel.
+        pairs: Dict from scheme to a dict from resource to a tuple of the
+            `Rates` of the pair's two factors.
         linear: Dict from resource to a list of `(cost per channel, ids)`;
             ids are None for a constant.
         limit: Largest rank of the kernel per scheme, before any removal.
@@ -83,7 +132,9 @@ class NodeCost:
         )
         if self.outputs is None:
             return total
-        first, second = self.pairs.get(scheme, {}).get(resource, (0, 0))
+        first, second = self.pairs.get(scheme, {}).get(
+            resource, (NOTHING, NOTHING)
+        )
         inputs = 1 if self.inputs is None else count(self.inputs)
         return total + kernel_cost(
             self.dense[resource],
@@ -116,27 +167,26 @@ def _node_cost(node):
         areas = [flow.kernel.pair_areas[scheme] for flow in node.flows]
         height, width = _matrix_size(node, rows), _matrix_size(node, columns)
         limit[scheme] = min(height, width)
-        pairs[scheme] = _per_resource(
-            height // len(kernel.inputs[1]),
-            width // len(kernel.outputs[1]),
-            *np.sum(areas, axis=0),
-        )
+        first_area, second_area = np.sum(areas, axis=0)
+        first = _per_resource(height // len(kernel.inputs[1]), first_area)
+        second = _per_resource(width // len(kernel.outputs[1]), second_area)
+        pairs[scheme] = {name: (first[name], second[name]) for name in first}
     return NodeCost(
         node.path,
         None if kernel.inputs is None else kernel.inputs[1],
         kernel.outputs[1],
-        {"macs": area * taps, "flops": 2 * area * taps, "params": taps},
+        _per_resource(taps, area),
         pairs,
         linear,
         limit,
     )
 
 
-def _per_resource(first, second, first_area, second_area):
+def _per_resource(taps, area):
     return {
-        "macs": (first * first_area, second * second_area),
-        "flops": (2 * first * first_area, 2 * second * second_area),
-        "params": (first, second),
+        "macs": Rates(area * taps),
+        "flops": Rates(2 * area * taps),
+        "params": Rates(taps),
     }
 
 

@@ -5,18 +5,27 @@ from dataclasses import dataclass
 import numpy as np
 from keras import ops
 
+from keras_df.budgets.cost import NOTHING
 from keras_df.budgets.cost import RESOURCES
+from keras_df.budgets.cost import Rates
 from keras_df.budgets.cost import kernel_cost
 from keras_df.budgets.cost import node_costs
+from keras_df.budgets.latency import LATENCY
 
 
 @dataclass(frozen=True, eq=False)
 class _Coefficients:
-    dense: np.ndarray
-    first: np.ndarray
-    second: np.ndarray
+    """`Rates` of arrays of shape `(layers,)`, and what is beside kernels."""
+
+    dense: Rates
+    first: Rates
+    second: Rates
     linear: np.ndarray
     constant: float
+
+    @property
+    def kernels(self):
+        return self.dense, self.first, self.second
 
 
 class ModelCost:
@@ -26,6 +35,8 @@ class ModelCost:
         graph: `ChannelGraph` of the model.
         schemes: Dict from a layer's path to the scheme of its pair, for the
             layers that may be decomposed.
+        table: `LatencyTable` of the model. With it, latency is counted too,
+            and decides whether a pair is worth making; else MACs do.
 
     Attributes:
         paths: List of the paths of the layers with a kernel.
@@ -33,8 +44,12 @@ class ModelCost:
         limits: Integer array of shape `(layers,)`, the largest ranks.
     """
 
-    def __init__(self, graph, schemes):
+    def __init__(self, graph, schemes, table=None):
         nodes = node_costs(graph)
+        if table is not None:
+            nodes = table.add_to(nodes)
+        self.resources = RESOURCES if table is None else (*RESOURCES, LATENCY)
+        self._decisive = "macs" if table is None else LATENCY
         kernels = [node for node in nodes if node.outputs is not None]
         self.graph = graph
         self.schemes = dict(schemes)
@@ -48,21 +63,20 @@ class ModelCost:
         self._outputs = _Segments(graph, [node.outputs for node in kernels])
         self._coefficients = {
             resource: self._collect(nodes, kernels, resource)
-            for resource in RESOURCES
+            for resource in self.resources
         }
         self.totals = {
-            resource: self.count(resource, np.ones(graph.unit_count), None)
-            for resource in RESOURCES
+            resource: self.count(resource, np.ones(graph.unit_count))
+            for resource in self.resources
         }
 
     def _collect(self, nodes, kernels, resource):
         pairs = [
             node.pairs[self.schemes[node.path]][resource]
             if node.path in self.schemes
-            else (0, 0)
+            else (NOTHING, NOTHING)
             for node in kernels
         ]
-        first, second = np.array(pairs, float).reshape(-1, 2).T
         linear = np.zeros(self.graph.unit_count)
         constant = 0.0
         for node in nodes:
@@ -71,8 +85,13 @@ class ModelCost:
                     constant += cost
                 else:
                     np.add.at(linear, self.graph.units[ids], cost)
-        dense = np.array([node.dense[resource] for node in kernels], float)
-        return _Coefficients(dense, first, second, linear, constant)
+        return _Coefficients(
+            _stacked([node.dense[resource] for node in kernels]),
+            _stacked([first for first, _ in pairs]),
+            _stacked([second for _, second in pairs]),
+            linear,
+            constant,
+        )
 
     def sizes(self, kept):
         """Counts input and output channels of every kernel.
@@ -85,27 +104,26 @@ class ModelCost:
         """
         return self._inputs.sum(kept), self._outputs.sum(kept)
 
-    def count(self, resource, kept, ranks):
+    def count(self, resource, kept, ranks=None, paired=None):
         """Counts a resource of the compressed model.
 
         Args:
-            resource: One of `"macs"`, `"flops"`, `"params"`.
+            resource: One of `"macs"`, `"flops"`, `"params"`, `"latency"`.
             kept: Array of shape `(units,)`, 1 for units that stay.
-            ranks: Integer array of shape `(layers,)`, or None for no pairs. A
-                pair that would not be cheaper than the dense layer is not
-                made.
+            ranks: Integer array of shape `(layers,)`, or None for no pairs.
+            paired: Boolean array of shape `(layers,)`, the layers that become
+                pairs; by default those that it makes cheaper.
 
         Returns:
             Integer.
         """
         at = self._coefficients[resource]
         inputs, outputs = self.sizes(kept)
-        cost = kernel_cost(at.dense, at.first, at.second, inputs, outputs)
+        cost = kernel_cost(*at.kernels, inputs, outputs)
         if ranks is not None:
-            paired = self.is_pair(kept, ranks)
-            pair = kernel_cost(
-                at.dense, at.first, at.second, inputs, outputs, ranks
-            )
+            if paired is None:
+                paired = self.is_pair(kept, ranks)
+            pair = kernel_cost(*at.kernels, inputs, outputs, ranks)
             cost = np.where(paired, pair, cost)
         return round(float(cost.sum() + at.linear @ kept + at.constant))
 
@@ -119,19 +137,17 @@ class ModelCost:
         Returns:
             Boolean array of shape `(layers,)`.
         """
-        at = self._coefficients["macs"]
+        at = self._coefficients[self._decisive]
         inputs, outputs = self.sizes(kept)
-        dense = kernel_cost(at.dense, at.first, at.second, inputs, outputs)
-        pair = kernel_cost(
-            at.dense, at.first, at.second, inputs, outputs, ranks
-        )
+        dense = kernel_cost(*at.kernels, inputs, outputs)
+        pair = kernel_cost(*at.kernels, inputs, outputs, ranks)
         return self.decomposable & (pair < dense)
 
     def soft_count(self, resource, mask, ranks, paired):
         """Counts a resource of the relaxed model, differentiably.
 
         Args:
-            resource: One of `"macs"`, `"flops"`, `"params"`.
+            resource: One of `"macs"`, `"flops"`, `"params"`, `"latency"`.
             mask: Tensor of shape `(units,)`, the soft mask.
             ranks: Tensor of shape `(layers,)`, the soft ranks.
             paired: Boolean array of shape `(layers,)`: the layers to cost as
@@ -149,12 +165,26 @@ class ModelCost:
         def constant(values):
             return ops.convert_to_tensor(values * scale, "float32")
 
-        coefficients = [constant(x) for x in (at.dense, at.first, at.second)]
-        dense = kernel_cost(*coefficients, inputs, outputs)
-        pair = kernel_cost(*coefficients, inputs, outputs, ranks)
+        rates = [_mapped(constant, x) for x in at.kernels]
+        dense = kernel_cost(*rates, inputs, outputs)
+        pair = kernel_cost(*rates, inputs, outputs, ranks)
         kernels = ops.sum(ops.where(paired, pair, dense))
         rest = ops.sum(constant(at.linear) * mask) + at.constant * scale
         return (kernels + rest) / scale
+
+
+def _stacked(rates):
+    """A list of `Rates` -> one `Rates` of arrays. All have the same tile."""
+    names = ("product", "reads", "writes", "fixed")
+    arrays = {k: np.array([getattr(x, k) for x in rates], float) for k in names}
+    return Rates(**arrays, tile=max((x.tile for x in rates), default=1))
+
+
+def _mapped(function, rates):
+    return Rates(
+        *map(function, (rates.product, rates.reads, rates.writes, rates.fixed)),
+        tile=rates.tile,
+    )
 
 
 class _Segments:

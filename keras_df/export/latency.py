@@ -13,7 +13,7 @@ WARM_UP = 5
 
 
 @dataclass(frozen=True)
-class Latency:
+class Timing:
     """The latency of one file, in milliseconds.
 
     Attributes:
@@ -37,7 +37,7 @@ class Latency:
 
 def benchmark(
     *filepaths: str, threads: int = 1, repeats: int = 100
-) -> list[Latency]:
+) -> list[Timing]:
     """Times `.tflite` files on LiteRT, interleaved.
 
     Each round runs every file once, so that a busy machine slows all of them
@@ -50,7 +50,7 @@ def benchmark(
         repeats: Number of rounds.
 
     Returns:
-        List of `Latency`, one per file.
+        List of `Timing`, one per file.
 
     Raises:
         ValueError: If no file is given, or a number is not positive.
@@ -68,21 +68,39 @@ def benchmark(
             f"Received: filepaths={filepaths}, threads={threads}, "
             f"repeats={repeats}"
         )
-    interpreters = [_loaded(path, threads) for path in filepaths]
+    contents = []
+    for path in filepaths:
+        with open(path, "rb") as file:
+            contents.append(file.read())
+    times = 1e3 * interleaved_times(contents, threads, repeats)
+    low, median, high = np.percentile(times, (10, 50, 90), axis=0)
+    columns = zip(filepaths, median.tolist(), low.tolist(), high.tolist())
+    return [Timing(str(path), *values) for path, *values in columns]
+
+
+def interleaved_times(contents, threads, repeats):
+    """Runs LiteRT models in turns.
+
+    Args:
+        contents: List of bytes, the `.tflite` files.
+        threads: Number of threads per interpreter.
+        repeats: Number of rounds.
+
+    Returns:
+        Array of shape `(repeats, files)`, seconds.
+    """
+    interpreters = [_loaded(content, threads) for content in contents]
     times = np.zeros((repeats + WARM_UP, len(interpreters)))
     for row in times:
         for column, interpreter in enumerate(interpreters):
             start = time.perf_counter()
             interpreter.invoke()
-            row[column] = 1e3 * (time.perf_counter() - start)
-    low, median, high = np.percentile(times[WARM_UP:], (10, 50, 90), axis=0)
-    columns = zip(filepaths, median.tolist(), low.tolist(), high.tolist())
-    return [Latency(str(path), *values) for path, *values in columns]
+            row[column] = time.perf_counter() - start
+    return times[WARM_UP:]
 
 
-def _loaded(path, threads):
-    with open(path, "rb") as file:
-        interpreter = make_interpreter(file.read(), threads)
+def _loaded(content, threads):
+    interpreter = make_interpreter(content, threads)
     details = interpreter.get_input_details()
     allocate(interpreter, [_closed_shape(detail) for detail in details])
     rng = np.random.default_rng(0)

@@ -84,7 +84,7 @@ def litert(
         return _as_converted(model, samples, batch_size or 1)
 
     options = _options(quantize, representative)
-    content = _convert(model, options, batch_size)
+    content = convert(model, options, batch_size)
     difference = _verify(model, content, samples, _TOLERANCES[quantize])
     with replacing(filepath) as new, open(new, "wb") as file:
         file.write(content)
@@ -138,7 +138,14 @@ def _options(quantize, representative):
     return options
 
 
-def _convert(model, options, batch_size):
+def convert(model, options, batch_size):
+    """Returns the bytes of a model's `.tflite` file.
+
+    Args:
+        model: `keras.Model`.
+        options: Dict of attributes to set on the `tf.lite.TFLiteConverter`.
+        batch_size: Number of samples per call, None for any.
+    """
     signature = tree.map_structure(
         lambda x: keras.InputSpec(
             shape=(batch_size, *x.shape[1:]), dtype=x.dtype, name=x.name

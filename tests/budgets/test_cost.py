@@ -1,11 +1,18 @@
+import math
+
 import keras
 import numpy as np
 import pytest
 from keras import layers
+from keras import ops
 
+from keras_df.budgets.cost import Rates
 from keras_df.budgets.cost import kernel_cost
 from keras_df.budgets.cost import node_costs
+from keras_df.budgets.cost import whole_tiles
 from keras_df.graph import analyze
+
+WINDOW, POINT = Rates(9), Rates(1)
 
 
 def cost_of(layer, shape):
@@ -15,17 +22,47 @@ def cost_of(layer, shape):
 
 
 def test_a_dense_kernel_by_hand():
-    assert kernel_cost(9, 9, 1, 16, 32) == 9 * 16 * 32
+    assert kernel_cost(WINDOW, WINDOW, POINT, 16, 32) == 9 * 16 * 32
 
 
 def test_a_pair_by_hand():
-    assert kernel_cost(9, 9, 1, 16, 32, rank=8) == 8 * (9 * 16 + 32)
+    cost = kernel_cost(WINDOW, WINDOW, POINT, 16, 32, rank=8)
+    assert cost == 8 * (9 * 16 + 32)
 
 
 def test_the_formula_is_linear_in_soft_counts():
     inputs = np.array([3.5, 4.0])
-    soft = kernel_cost(9, 9, 1, inputs, 2.5, rank=1.5)
+    soft = kernel_cost(WINDOW, WINDOW, POINT, inputs, 2.5, rank=1.5)
     np.testing.assert_allclose(soft, 1.5 * (9 * inputs + 2.5))
+
+
+def test_rates_by_hand():
+    rates = Rates(product=2.0, reads=3.0, writes=5.0, fixed=7.0, tile=4)
+    # 6 output channels are computed as 8, but written as 6.
+    assert rates.cost(10, 6) == 2 * 10 * 8 + 3 * 10 + 5 * 6 + 7
+
+
+@pytest.mark.parametrize("tile", [1, 4, 16])
+@pytest.mark.parametrize("count", [1, 4, 15, 16, 17, 33])
+def test_tiles_are_counted_whole(tile, count):
+    expected = math.ceil(count / tile) * tile
+    assert whole_tiles(count, tile) == expected
+    assert whole_tiles(np.array([count]), tile).tolist() == [expected]
+    soft = whole_tiles(ops.convert_to_tensor(count - 0.5), tile)
+    assert float(soft) == pytest.approx(expected if tile > 1 else count - 0.5)
+
+
+@pytest.mark.skipif(
+    keras.config.backend() != "tensorflow", reason="uses GradientTape"
+)
+def test_the_gradient_passes_through_tiles():
+    import tensorflow as tf
+
+    count = tf.Variable(5.5)
+    with tf.GradientTape() as tape:
+        cost = Rates(product=3.0, tile=4).cost(2.0, count)
+    assert float(cost) == 3 * 2 * 8
+    assert float(tape.gradient(cost, count)) == 3 * 2
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from keras import layers
 
 from keras_df.export import benchmark
 from keras_df.export import litert
+from keras_df.export.latency import interleaved_times
 
 
 def convolutions(filters, size=24):
@@ -42,22 +43,22 @@ def test_str_is_a_line(files):
     )
 
 
-def test_every_file_runs_once_per_round(files, monkeypatch):
+def test_every_file_runs_once_per_round(monkeypatch):
     order = []
 
     class Recorder:
-        def __init__(self, path):
-            self.path = path
+        def __init__(self, content):
+            self.content = content
 
         def invoke(self):
-            order.append(self.path)
+            order.append(self.content)
 
-    monkeypatch.setitem(
-        benchmark.__globals__, "_loaded", lambda path, _: Recorder(path)
-    )
-    monkeypatch.setitem(benchmark.__globals__, "WARM_UP", 0)
-    benchmark("a", "b", repeats=3)
-    assert order == ["a", "b"] * 3
+    names = interleaved_times.__globals__
+    monkeypatch.setitem(names, "_loaded", lambda content, _: Recorder(content))
+    monkeypatch.setitem(names, "WARM_UP", 0)
+    times = interleaved_times([b"a", b"b"], threads=1, repeats=3)
+    assert order == [b"a", b"b"] * 3
+    assert times.shape == (3, 2) and (times > 0).all()
 
 
 def test_a_file_for_images_of_any_size(tmp_path):
