@@ -56,7 +56,6 @@ class _Recorder:
     def __init__(self, paths):
         self._paths = paths
         self._sums = {}
-        self._counts = {}
 
     def start(self, batches):
         self._share = SAMPLES // batches
@@ -81,21 +80,27 @@ class _Recorder:
         stride = max(1, rows.shape[0] // self._share)
         rows = ops.cast(rows[::stride], "float32")
         moment = ops.convert_to_numpy(ops.matmul(ops.transpose(rows), rows))
-        self._sums[name] = self._sums.get(name, 0.0) + moment.astype(float)
-        self._counts[name] = self._counts.get(name, 0) + rows.shape[0]
+        if name in self._sums:
+            self._sums[name] += moment
+        else:
+            self._sums[name] = moment.astype(float)
 
     def moments(self):
         result = {}
-        for name, total in self._sums.items():
-            moment = total / self._counts[name]
-            # Directions that the sample never showed keep a little weight.
+        for name in list(self._sums):
+            moment = self._sums.pop(name)  # They are large: one at a time.
             scale = max(np.trace(moment) / len(moment), 1e-12)
-            result[name] = moment / scale + RIDGE * np.eye(len(moment))
+            moment /= scale
+            # Directions that the sample never showed keep a little weight.
+            moment[np.diag_indices(len(moment))] += RIDGE
+            result[name] = moment
         return result
 
 
 def moment_size(layer):
     """Size of the second moment that is measured for a layer, or None."""
+    if getattr(layer, "groups", 1) > 1:
+        return None  # Each group reads channels of its own.
     if isinstance(layer, layers.Conv2D) and _small_patch(layer):
         return math.prod(layer.kernel.shape[:-1])
     if isinstance(layer, layers.SeparableConv2D):

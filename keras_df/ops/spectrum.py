@@ -83,9 +83,9 @@ def apply_gains(spectrum, gains, slopes):
     Reference: the Daleckii-Krein theorem.
     """
     vectors = spectrum.vectors
-    kernel = ops.stop_gradient(
-        _divided_differences(spectrum.sigma, gains, slopes)
-    )
+    # Constants from the start: a tape remembers what is stopped at the end.
+    constants = map(ops.stop_gradient, (spectrum.sigma, gains, slopes))
+    kernel = _divided_differences(*constants)
     middle = ops.diag(gains) + kernel * spectrum.rotation
     return ops.matmul(vectors, ops.matmul(middle, ops.transpose(vectors)))
 

@@ -29,9 +29,9 @@ def calibrate(network, wrappers, data, batch_size):
     elif isinstance(data, (list, tuple)):
         read = (data,)  # The arrays of several inputs, not batches of one.
     batches = take_batches(read, STEPS, batch_size)
-    for path, moment in second_moments(network, batches, wrappers).items():
-        if wrappers[path].moment is not None:
-            wrappers[path].set_moment(moment)
+    paths = [path for path, x in wrappers.items() if x.moment is not None]
+    for path, moment in second_moments(network, batches, paths).items():
+        wrappers[path].set_moment(moment)
     return data
 
 

@@ -96,32 +96,63 @@ class CompressibleLayer(keras.layers.Wrapper):
         """
         view = self.view
         kernel = getattr(self.layer, view.attribute)
-        masked = ops.cast(kernel.value, "float32")
-        for axis, units in view.axes.items():
-            shape = [1] * len(kernel.shape)
-            shape[axis] = len(units)
-            masked = masked * ops.reshape(ops.take(mask, units), shape)
+        shape = kernel.shape
+        kernel = ops.cast(kernel.value, "float32")
         if threshold is None:
-            return Relaxed(masked)
-        matrix = df_ops.matricize(masked, view.rows, view.columns)
-        matrix, sigma, rank = self._threshold(
-            matrix * view.scale, threshold, steepness
-        )
-        folded = df_ops.dematricize(
-            matrix / view.scale, kernel.shape, view.rows, view.columns
-        )
+            for axis, units in view.axes.items():
+                kernel = kernel * _along(axis, ops.take(mask, units), shape)
+            return Relaxed(kernel)
+        # The masks scale rows and columns. Columns are scaled last, on the
+        # small side, so that few matrices as large as the kernel are made.
+        matrix = df_ops.matricize(kernel, view.rows, view.columns)
+        rows, columns = self._factors(mask, shape)
+        matrix = rows[:, None] * matrix
+        relax = self._relax_wide if view.is_wide else self._relax_tall
+        matrix, sigma, rank = relax(matrix, columns, threshold, steepness)
+        folded = df_ops.dematricize(matrix, shape, view.rows, view.columns)
         return Relaxed(folded, sigma, rank)
 
-    def _threshold(self, matrix, threshold, steepness):
-        """Thresholds a matrix in the metric of the layer's inputs."""
-        if self.view.is_wide:
-            matrix = ops.transpose(self._weigh(self.moment, matrix))
-            weighted = matrix
-        else:
-            weighted = self._weigh(self.moment, matrix)
-        spectrum = df_ops.gram_spectrum(
-            ops.matmul(ops.transpose(matrix), weighted)
+    def _factors(self, mask, shape):
+        """The masks of a matrix's rows and of its columns."""
+        sides = []
+        for axes in (self.view.rows, self.view.columns):
+            factor = ops.ones([shape[axis] for axis in axes])
+            for place, axis in enumerate(axes):
+                if axis in self.view.axes:
+                    values = ops.take(mask, self.view.axes[axis])
+                    factor = factor * _along(place, values, factor.shape)
+            sides.append(ops.reshape(factor, (-1,)))
+        return sides
+
+    def _relax_tall(self, matrix, columns, threshold, steepness):
+        """Thresholds `matrix * columns` in the metric of the inputs."""
+        scaled = columns * self.view.scale
+        gram = ops.matmul(
+            ops.transpose(matrix), self._weigh(self.moment, matrix)
         )
+        gains, sigma, rank = self._gains(
+            scaled[:, None] * gram * scaled, threshold, steepness
+        )
+        right = scaled[:, None] * gains / self.view.scale
+        return ops.matmul(matrix, right), sigma, rank
+
+    def _relax_wide(self, matrix, columns, threshold, steepness):
+        """The same, through the Gram matrix of the rows."""
+        weighted = self._weigh(self.moment, matrix)
+        squares = ops.square(columns * self.view.scale)
+        gains, sigma, rank = self._gains(
+            ops.matmul(weighted * squares, ops.transpose(weighted)),
+            threshold,
+            steepness,
+        )
+        # The scale of the columns cancels.
+        left = self._weigh(self.inverse_root, gains)
+        left = ops.transpose(self._weigh(self.moment, ops.transpose(left)))
+        return ops.matmul(left, matrix) * columns, sigma, rank
+
+    def _gains(self, gram, threshold, steepness):
+        """The matrix that thresholds, the singular values, the soft rank."""
+        spectrum = df_ops.gram_spectrum(gram)
         largest = ops.stop_gradient(ops.maximum(spectrum.sigma[-1], 1e-12))
         gamma = largest * threshold
         tau = steepness / largest
@@ -129,11 +160,9 @@ class CompressibleLayer(keras.layers.Wrapper):
             gains, slopes = df_ops.soft_gains(spectrum.sigma, gamma)
         else:
             gains, slopes = df_ops.tanh_gains(spectrum.sigma, gamma, tau)
-        matrix = ops.matmul(matrix, df_ops.apply_gains(spectrum, gains, slopes))
-        if self.view.is_wide:
-            matrix = self._weigh(self.inverse_root, ops.transpose(matrix))
         rank = df_ops.soft_rank(spectrum.sigma, gamma, tau)
-        return matrix, spectrum.sigma, rank
+        gains = df_ops.apply_gains(spectrum, gains, slopes)
+        return gains, spectrum.sigma, rank
 
     def _weigh(self, moment, matrix):
         """Multiplies each block of rows of a matrix by a moment."""
@@ -156,6 +185,13 @@ class CompressibleLayer(keras.layers.Wrapper):
         values.append((kernel, self._relaxed.kernel))
         with keras.StatelessScope(state_mapping=values):
             return self.layer(inputs, **kwargs)
+
+
+def _along(axis, values, shape):
+    """Shapes a vector so that it broadcasts along an axis of `shape`."""
+    sizes = [1] * len(shape)
+    sizes[axis] = -1
+    return ops.reshape(values, sizes)
 
 
 class KernelView:

@@ -234,3 +234,12 @@ def test_inputs_that_are_all_zero_give_a_finite_moment():
     model = keras.Sequential([keras.Input((3,)), layers.Dense(2, name="a")])
     found = second_moments(model, [np.zeros((4, 3))], ["a"])["a"]
     np.testing.assert_allclose(found, moments.RIDGE * np.eye(3))
+
+
+def test_grouped_convolutions_are_not_measured():
+    # A patch of all channels is far larger than what a group reads.
+    layer = layers.Conv2D(64, 7, padding="same", groups=64, name="measured")
+    inputs = keras.Input((8, 8, 64))
+    model = keras.Model(inputs, layer(inputs))
+    assert moment_size(layer) is None
+    assert second_moments(model, [images(2, 8, 8, 64)], ["measured"]) == {}
