@@ -19,6 +19,8 @@ from keras_df.files import replacing
 from keras_df.graph import analyze
 
 VERSION = 1
+UNUSED = 0.01
+"""Share of the original cost that may be left unused without a note."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,8 @@ class CompressionPlan:
             name: (cost.totals[name], cost.count(name, kept, ranks, ranks > 0))
             for name in cost.resources
         }
-        return cls(layers, costs, [repr(b) for b in budgets], list(notes))
+        notes = [*notes, *_unused(budgets, costs)]
+        return cls(layers, costs, [repr(b) for b in budgets], notes)
 
     def selection(self, graph):
         """Returns the plan as a `Selection` on a model's `ChannelGraph`.
@@ -277,6 +280,22 @@ class CompressionPlan:
         mine, theirs = self.layers, other.layers
         pairs = {p: (mine.get(p), theirs.get(p)) for p in {**mine, **theirs}}
         return {path: (a, b) for path, (a, b) in pairs.items() if a != b}
+
+
+def _unused(budgets, costs):
+    """Says how much a plan leaves of its tightest budget, if it is much."""
+    left = {}
+    for budget in budgets:
+        before, after = costs[budget.resource]
+        limit = min(budget.limit(before), before)
+        left[budget.resource] = (limit - after) / max(before, 1)
+    tightest = min(left, key=left.get, default=None)
+    if tightest is not None and left[tightest] > UNUSED:
+        yield (
+            f"{left[tightest]:.1%} of the {tightest} that the budget allows "
+            "are left unused: no further filter or rank fits, in the steps "
+            "that coupled layers and the constraints leave"
+        )
 
 
 def _layer_from_config(path, entry):

@@ -8,8 +8,10 @@ import pytest
 from keras import layers
 
 from keras_df import CompressionPlan
+from keras_df import Constraints
 from keras_df import FLOPs
 from keras_df import MACs
+from keras_df import Params
 from keras_df import baselines
 from keras_df import compress
 from keras_df import count
@@ -292,3 +294,24 @@ def test_diff_lists_the_layers_that_differ(small_plan):
 def test_a_plan_names_its_budget(residual_model):
     plan = baselines.magnitude(residual_model, [FLOPs(0.6), MACs(0.5)])
     assert plan.budget == ["FLOPs(0.6)", "MACs(0.5)"]
+
+
+def test_a_plan_that_leaves_much_unused_says_so(chain_model):
+    constraints = Constraints(round_to=8, decompose=False)
+    plan = baselines.magnitude(
+        chain_model, Params(0.9), constraints=constraints
+    )
+    before, after = plan.costs["params"]
+    assert after < 0.89 * before
+    unused = int(0.9 * before) - after
+    assert any(
+        f"{unused / before:.1%} of the params" in note for note in plan.notes
+    )
+    assert plan.notes[0] in plan.summary()
+
+
+def test_a_plan_that_fills_its_budget_says_nothing(residual_model):
+    plan = baselines.random(residual_model, Params(0.6))
+    before, after = plan.costs["params"]
+    assert after > 0.59 * before
+    assert not plan.notes

@@ -10,6 +10,8 @@ from dataclasses import field
 import keras
 import numpy as np
 
+from keras_df.budgets.schemes import cheapest_scheme
+
 
 @keras.saving.register_keras_serializable(package="keras_df")
 @dataclass(frozen=True)
@@ -23,8 +25,9 @@ class Constraints:
         prune: Whether filters may be removed.
         decompose: Whether kernels may be split into low-rank pairs.
         scheme: 1 or 2, the matricization of decomposed kernels (paper,
-            Section 3.2), or a dict from layers to 1 or 2; layers not named
-            use Scheme 1. Layers without a second scheme use Scheme 1.
+            Section 3.2), or `"best"`, for each layer the one that is cheaper
+            at equal error; or a dict from layers to one of these, layers not
+            named using Scheme 1. Layers without a second scheme use Scheme 1.
         round_to: Positive integer. Kept channels and ranks are multiples of
             it, or the layer's full width. Of a layer whose filters form
             several groups of coupled ones, each group keeps a multiple.
@@ -51,7 +54,7 @@ class Constraints:
 
     prune: bool = True
     decompose: bool = True
-    scheme: int | dict = 1
+    scheme: int | str | dict = 1
     round_to: int = 1
     min_channels: int = 1
     floors: dict = field(default_factory=dict)
@@ -78,9 +81,10 @@ class Constraints:
         if isinstance(self.scheme, dict):
             schemes = self.scheme.values()
         for scheme in schemes:
-            if scheme not in (1, 2):
+            if scheme not in (1, 2, "best"):
                 raise ValueError(
-                    f"`scheme` must be 1 or 2. Received: scheme={scheme!r}"
+                    "`scheme` must be 1, 2 or 'best'. Received: "
+                    f"scheme={scheme!r}"
                 )
         for name in ("floors", "caps"):
             for layer, share in getattr(self, name).items():
@@ -122,6 +126,8 @@ class Constraints:
             wanted = next(
                 (s for name, s in wanted.items() if matches(name, node)), 1
             )
+        if wanted == "best":
+            return cheapest_scheme(node)
         return wanted if wanted in node.kernel.schemes else 1
 
     def share_range(self, node):

@@ -148,10 +148,11 @@ class NodeCost:
 
 def node_costs(graph):
     """Returns the list of `NodeCost` of a `ChannelGraph`, one per node."""
-    return [_node_cost(node) for node in graph.nodes.values()]
+    return [node_cost(node) for node in graph.nodes.values()]
 
 
-def _node_cost(node):
+def node_cost(node):
+    """Returns the `NodeCost` of a `Node`."""
     linear = {"macs": [], "flops": [], "params": _parameters(node)}
     for flow in node.flows:
         linear["macs"] += flow.macs

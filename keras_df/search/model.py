@@ -268,7 +268,7 @@ class SearchModel(keras.Model):
             self._graph, selection, self.budgets
         )
         notes = self._disagreements(plan, ops.convert_to_numpy(shares))
-        return dataclasses.replace(plan, notes=notes)
+        return dataclasses.replace(plan, notes=[*plan.notes, *notes])
 
     def _disagreements(self, plan, shares):
         """Says where the relaxed and the integer cost are far apart."""

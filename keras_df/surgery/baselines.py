@@ -11,6 +11,7 @@ import numpy as np
 from keras_df.budgets import as_budgets
 from keras_df.budgets.allocation import Allocator
 from keras_df.budgets.constraints import Constraints
+from keras_df.budgets.schemes import spectral_energy
 from keras_df.calibration import second_moments
 from keras_df.calibration import take_batches
 from keras_df.graph import analyze
@@ -281,10 +282,10 @@ def _energy_left(sigma):
 
 
 def _spectrum(node, scheme, moment, scale):
+    if scheme != 1 or moment is None:
+        return np.sqrt(spectral_energy(node, scheme))
     kernel = np.asarray(getattr(node.operation, node.kernel.attribute))
     matrix = np.asarray(matricize(kernel, *node.kernel.schemes[scheme]), float)
-    if scheme != 1 or moment is None:
-        return np.linalg.svd(matrix, compute_uv=False)
     if scale is not None and len(scale) == matrix.shape[1]:
         matrix = matrix * scale
     squares = np.linalg.eigvalsh(matrix.T @ weigh(moment, matrix))

@@ -22,7 +22,7 @@ def test_what_is_no_positive_integer_is_refused(name, value):
 
 @pytest.mark.parametrize("scheme", [0, 3, "1", None, {"stem": 3}])
 def test_an_unknown_scheme_is_refused(scheme):
-    with pytest.raises(ValueError, match="`scheme` must be 1 or 2"):
+    with pytest.raises(ValueError, match="`scheme` must be 1, 2 or 'best'"):
         Constraints(scheme=scheme)
 
 
