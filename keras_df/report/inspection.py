@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
+from keras_df.budgets import as_budgets
 from keras_df.budgets.allocation import Allocator
 from keras_df.budgets.constraints import Constraints
-from keras_df.budgets.cost import RESOURCES
 from keras_df.budgets.cost import node_costs
 from keras_df.graph import analyze
 
@@ -48,7 +48,7 @@ class Inspection:
     Attributes:
         layers: List of `LayerInspection`, in order of execution.
         totals: Dict from `"macs"`, `"flops"` and `"params"` to what the model
-            uses, integers.
+            uses, integers; with a `Latency` budget, also `"latency"`.
         smallest: Dict from the same names to the least that a plan can
             reach.
         prunable_share: Share of the MACs in layers whose filters can go, or
@@ -84,8 +84,8 @@ class Inspection:
         ]
         lines.insert(1, "-" * (sum(widths) + 8))
         lines.append("")
-        for name in RESOURCES:
-            total, least = self.totals[name], self.smallest[name]
+        for name, total in self.totals.items():
+            least = self.smallest[name]
             lines.append(
                 f"{name:7}{total:>16,}  smallest reachable {least:>14,} "
                 f"({least / max(total, 1):.1%})"
@@ -98,12 +98,16 @@ class Inspection:
 
 
 def inspect(
-    model: keras.Model, constraints: Constraints | None = None
+    model: keras.Model,
+    budget=None,
+    constraints: Constraints | None = None,
 ) -> Inspection:
     """Finds what can be compressed in a model, and why the rest cannot.
 
     Args:
         model: A built Functional or Sequential model. It is not modified.
+        budget: Optional budget, or list of budgets, to check: it is refused
+            if no plan can reach it.
         constraints: `keras_df.Constraints` to take into account.
 
     Returns:
@@ -111,14 +115,16 @@ def inspect(
 
     Raises:
         TypeError: If `model` is not a `keras.Model`.
-        ValueError: If `model` is subclassed or not built.
+        ValueError: If `model` is subclassed or not built, or `budget` cannot
+            be reached.
 
     Example:
 
     >>> print(keras_df.inspect(keras.applications.ResNet50(weights=None)))
     """
     graph = analyze(model)
-    allocator = Allocator(graph, [], constraints or Constraints())
+    budgets = [] if budget is None else as_budgets(budget)
+    allocator = Allocator(graph, budgets, constraints or Constraints())
     group_of = np.full(graph.unit_count, -1)
     for number, group in enumerate(allocator.groups):
         group_of[group] = number

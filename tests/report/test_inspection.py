@@ -84,7 +84,7 @@ def test_every_layer_left_alone_has_a_reason(mixed_model, residual_model):
             Constraints(decompose=False),
             Constraints(skip=[layers.Conv2D]),
         ):
-            for layer in kdf.inspect(model, constraints).layers:
+            for layer in kdf.inspect(model, constraints=constraints).layers:
                 if layer.channels and not layer.prunable:
                     assert layer.reasons, layer
                 if layer.channels and not layer.max_rank:
@@ -106,7 +106,7 @@ def test_reasons_say_why(mixed_model):
 
 def test_layers_coupled_to_a_skipped_one_say_so(residual_model):
     constraints = Constraints(skip=["stem"])
-    found = by_name(kdf.inspect(residual_model, constraints))
+    found = by_name(kdf.inspect(residual_model, constraints=constraints))
     assert found["stem"].reasons == ("skipped by the constraints",)
     assert found["stem"].max_rank == 0
     assert found["block1_conv2"].prunable == 0
@@ -119,7 +119,7 @@ def test_layers_coupled_to_a_skipped_one_say_so(residual_model):
 @pytest.mark.parametrize("kind", [MACs, Params])
 def test_the_smallest_amount_is_the_smallest_budget(residual_model, kind):
     constraints = Constraints(min_channels=3)
-    inspection = kdf.inspect(residual_model, constraints)
+    inspection = kdf.inspect(residual_model, constraints=constraints)
     least = inspection.smallest[kind.resource]
     plan = baselines.random(
         residual_model, kind(least), constraints=constraints
@@ -168,3 +168,12 @@ def test_a_model_is_not_modified(residual_model):
 def test_what_is_no_model_is_refused():
     with pytest.raises(TypeError, match=r"Expected a `keras\.Model`"):
         kdf.inspect(layers.Dense(2))
+
+
+def test_a_budget_that_cannot_be_reached_is_refused(residual_model):
+    least = kdf.inspect(residual_model).smallest["macs"]
+    kdf.inspect(residual_model, kdf.MACs(float(least)))
+    with pytest.raises(ValueError, match=f"the smallest is {least:,}"):
+        kdf.inspect(residual_model, kdf.MACs(float(least - 1)))
+    with pytest.raises(TypeError, match="budget"):
+        kdf.inspect(residual_model, 0.5)
