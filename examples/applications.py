@@ -7,9 +7,14 @@ saving and reloading it, and one step of a search.
 
     python examples/applications.py
     python examples/applications.py --models ResNet50,MobileNetV2 --nosearch
+    python examples/applications.py --table --readme README.md
 
 One line per model is appended to a JSON lines file; models that are in it are
-not run again. At the end all of it is printed as a Markdown table.
+not run again. At the end all of it is printed as a Markdown table. In it,
+"prunable" and "decomposable" are the shares of the multiply-accumulates (MACs)
+that pruning and decomposing can reduce, "smallest" is the least share that a
+plan can leave, and "largest difference" is that of the compressed model's
+outputs, relative to their scale.
 """
 
 import gc
@@ -26,18 +31,21 @@ from absl import flags
 from absl import logging
 
 import keras_df as kdf
+from keras_df.files import replacing
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("models", [], "Names of constructors; empty for all 40.")
 flags.DEFINE_float("budget", 0.5, "Share of the FLOPs that may remain.")
 flags.DEFINE_bool("search", True, "Whether to take one step of a search.")
 flags.DEFINE_bool("table", False, "Only print the table.")
+flags.DEFINE_string("readme", "", "Markdown file to write the table into.")
 flags.DEFINE_string(
     "out", "examples/benchmarks/results/applications.jsonl", "File to append."
 )
 
 SIZES = (32, 71, 75, 96, 128, 224)
 GOAL = 0.3
+MARKERS = ("<!-- applications -->", "<!-- /applications -->")
 
 
 def constructors():
@@ -189,30 +197,44 @@ def is_done(record):
     return record["status"] == "ok" and searched
 
 
-def print_table(records):
-    print(
+def table_of(records):
+    """All records as a Markdown table, and a summary in a sentence."""
+    lines = [
         "| model | image | MACs | prunable | decomposable | smallest "
-        "| largest difference | search step | status |"
-    )
-    print("|---|---:|---:|---:|---:|---:|---:|---|---|")
+        "| largest difference | status |",
+        "|---|---:|---:|---:|---:|---:|---:|---|",
+    ]
     for _, record in sorted(records.items()):
         if "macs" not in record:
-            print(f"| {record['model']} {'| ' * 7}| {record['status']} |")
+            empty = "| " * 6
+            lines.append(f"| {record['model']} {empty}| {record['status']} |")
             continue
-        print(
+        searched = "" if "search_loss" in record else ", not searched"
+        lines.append(
             f"| {record['model']} | {record['size']} "
             f"| {record['macs'] / 1e6:,.0f} M | {record['prunable']:.0%} "
             f"| {record['decomposable']:.0%} | {record['smallest']:.1%} "
-            f"| {record['difference']:.0e} "
-            f"| {'taken' if 'search_loss' in record else 'not taken'} "
-            f"| {record['status']} |"
+            f"| {record['difference']:.0e} | {record['status']}{searched} |"
         )
     good = [r for r in records.values() if r["status"] == "ok"]
     reached = [r for r in good if r["reaches_goal"]]
-    print(
-        f"\n{len(good)} of {len(records)} keep the invariant; "
-        f"{len(reached)} can be brought to {GOAL:.0%} of their MACs."
+    searched = [r for r in good if "search_loss" in r]
+    summary = (
+        f"{len(good)} of {len(constructors())} keep the invariant, save and "
+        f"reload; {len(searched)} took a step of a search; {len(reached)} can "
+        f"be brought to {GOAL:.0%} of their MACs."
     )
+    return "\n".join([*lines, "", summary])
+
+
+def write_into(filepath, table):
+    """Replaces what stands between the markers of a Markdown file."""
+    with open(filepath, encoding="utf-8") as file:
+        before, rest = file.read().split(MARKERS[0])
+    _, after = rest.split(MARKERS[1])
+    text = f"{before}{MARKERS[0]}\n{table}\n{MARKERS[1]}{after}"
+    with replacing(filepath) as new, open(new, "w", encoding="utf-8") as file:
+        file.write(text)
 
 
 def main(argv):
@@ -228,7 +250,10 @@ def main(argv):
             file.write(json.dumps(record) + "\n")
         seconds = time.perf_counter() - start
         print(f"{name}: {record['status']} ({seconds:.0f} s)", flush=True)
-    print_table(read_records())
+    table = table_of(read_records())
+    print(table)
+    if FLAGS.readme:
+        write_into(FLAGS.readme, table)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from keras_df.budgets.latency import LATENCY
 from keras_df.budgets.latency import table_of
 from keras_df.budgets.model_cost import ModelCost
 
@@ -89,9 +90,10 @@ class Allocator:
         smallest = self.smallest()
         for resource, limit in self.limits.items():
             least, total = smallest[resource], self.cost.totals[resource]
+            unit = "microseconds" if resource == LATENCY else resource
             if limit < least:
                 raise ValueError(
-                    f"The budget of {limit:,} {resource} "
+                    f"The budget of {limit:,} {unit} "
                     f"({limit / total:.1%} of the model's {total:,}) cannot "
                     f"be reached: the smallest is {least:,} "
                     f"({least / total:.1%}) with these constraints. Ask for "

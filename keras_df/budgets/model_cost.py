@@ -12,6 +12,9 @@ from keras_df.budgets.cost import kernel_cost
 from keras_df.budgets.cost import node_costs
 from keras_df.budgets.latency import LATENCY
 
+SOFTNESS = 0.5
+"""Width of the transition from a dense layer to a pair, as a cost ratio."""
+
 
 @dataclass(frozen=True, eq=False)
 class _Coefficients:
@@ -143,34 +146,57 @@ class ModelCost:
         pair = kernel_cost(*at.kernels, inputs, outputs, ranks)
         return self.decomposable & (pair < dense)
 
-    def soft_count(self, resource, mask, ranks, paired):
+    def soft_count(self, resource, mask, ranks):
         """Counts a resource of the relaxed model, differentiably.
+
+        Its value is that of `count`: each kernel costs what it costs dense or
+        as a pair, whichever is cheaper. Its derivative is a mixture of both,
+        so that ranks are pushed down before the pair is the cheaper one, but
+        not where it hardly can be.
 
         Args:
             resource: One of `"macs"`, `"flops"`, `"params"`, `"latency"`.
             mask: Tensor of shape `(units,)`, the soft mask.
             ranks: Tensor of shape `(layers,)`, the soft ranks.
-            paired: Boolean array of shape `(layers,)`: the layers to cost as
-                a pair; the others are costed dense.
 
         Returns:
             Scalar tensor.
 
-        Reference: Eq. 14 of the paper.
+        Reference: Eq. 14 of the paper, which counts pairs only.
         """
         at = self._coefficients[resource]
         scale = 1.0 / self.totals[resource]
-        inputs, outputs = self._inputs.soft(mask), self._outputs.soft(mask)
+        sizes = self._inputs.soft(mask), self._outputs.soft(mask)
+        ratio = self._pair_ratio(*sizes, ranks)
+        dense, pair = _soft_costs(at.kernels, scale, *sizes, ranks)
+        may = self.decomposable.astype("float32")
+        chance = may * ops.sigmoid((1.0 - ratio) / SOFTNESS)
+        mixture = chance * pair + (1.0 - chance) * dense
+        cheaper = ops.where(self.decomposable & (ratio < 1.0), pair, dense)
+        kernels = mixture + ops.stop_gradient(cheaper - mixture)
+        linear = ops.convert_to_tensor(at.linear * scale, "float32")
+        rest = ops.sum(linear * mask) + at.constant * scale
+        return (ops.sum(kernels) + rest) / scale
 
-        def constant(values):
-            return ops.convert_to_tensor(values * scale, "float32")
+    def _pair_ratio(self, inputs, outputs, ranks):
+        """What pairs cost as a share of the dense layers, a constant."""
+        at = self._coefficients[self._decisive]
+        scale = 1.0 / self.totals[self._decisive]
+        dense, pair = _soft_costs(at.kernels, scale, inputs, outputs, ranks)
+        return ops.stop_gradient(pair / ops.maximum(dense, 1e-30))
 
-        rates = [_mapped(constant, x) for x in at.kernels]
-        dense = kernel_cost(*rates, inputs, outputs)
-        pair = kernel_cost(*rates, inputs, outputs, ranks)
-        kernels = ops.sum(ops.where(paired, pair, dense))
-        rest = ops.sum(constant(at.linear) * mask) + at.constant * scale
-        return (kernels + rest) / scale
+
+def _soft_costs(kernels, scale, inputs, outputs, ranks):
+    """Costs of the dense kernels and of their pairs, times `scale`."""
+
+    def constant(values):
+        return ops.convert_to_tensor(values * scale, "float32")
+
+    rates = [_mapped(constant, x) for x in kernels]
+    return (
+        kernel_cost(*rates, inputs, outputs),
+        kernel_cost(*rates, inputs, outputs, ranks),
+    )
 
 
 def _stacked(rates):

@@ -133,7 +133,7 @@ def operator_file(operator, inputs, outputs):
     import tensorflow as tf
 
     layer = operator.make(inputs, outputs)
-    if hasattr(layer, "activation"):
+    if outputs and hasattr(layer, "activation"):
         # It is counted with what is beside the operators.
         layer.activation = keras.activations.linear
     shape = (*operator.sizes, inputs)

@@ -168,8 +168,7 @@ class SearchModel(keras.Model):
         ranks = ops.stack([zero if r.rank is None else r.rank for r in relaxed])
         cost = self._allocator.cost
         shares = [
-            cost.soft_count(resource, mask, ranks, cost.decomposable)
-            / cost.totals[resource]
+            cost.soft_count(resource, mask, ranks) / cost.totals[resource]
             for resource in self._allocator.limits
         ]
         return relaxed, ops.stack(shares)

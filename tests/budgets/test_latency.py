@@ -64,14 +64,12 @@ def test_a_soft_count_at_integers_is_the_integer_count(table):
     kept = np.ones(graph.unit_count)
     kept[graph.units[graph.nodes["a"].kernel.outputs[1][:13]]] = 0
     ranks = np.array([5, 17, 0])
-    paired = np.array([False, True, False])
     soft = cost.soft_count(
         "latency",
         ops.convert_to_tensor(kept, "float32"),
         ops.convert_to_tensor(ranks, "float32"),
-        paired,
     )
-    exact = cost.count("latency", kept, ranks, paired)
+    exact = cost.count("latency", kept, ranks)
     assert float(soft) == pytest.approx(exact, abs=1)
 
 

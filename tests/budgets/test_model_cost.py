@@ -107,7 +107,6 @@ def test_a_soft_count_at_integers_is_the_integer_count(
         resource,
         ops.convert_to_tensor(kept, "float32"),
         ops.convert_to_tensor(ranks, "float32"),
-        cost.is_pair(kept, ranks),
     )
     expected = cost.count(resource, kept, ranks)
     assert float(soft) == pytest.approx(expected, rel=1e-5)
@@ -128,7 +127,34 @@ def test_a_soft_count_of_pairs_by_hand():
         "params",
         ops.convert_to_tensor(mask),
         ops.convert_to_tensor([1.5, 2.5]),
-        np.array([True, False]),
     )
-    # A pair of rank 1.5 from 8 to 3, its bias; dense from 3 to 4, its bias.
+    # A pair of rank 1.5 from 8 to 3, its bias. From 3 to 4 a pair of rank 2.5
+    # would cost more than the dense layer.
     assert float(soft) == pytest.approx(1.5 * (8 + 3) + 3 + 3 * 4 + 4)
+
+
+@pytest.mark.skipif(
+    keras.config.backend() != "tensorflow", reason="uses GradientTape"
+)
+def test_ranks_are_pushed_down_where_a_pair_may_become_cheaper():
+    import tensorflow as tf
+
+    # Break-even ranks are 144 * 16 / 160 = 14.4 of 16, and 8 of 16.
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 16)),
+            layers.Conv2D(16, 3, padding="same", use_bias=False, name="window"),
+            layers.Conv2D(16, 1, use_bias=False, name="point"),
+        ]
+    )
+    cost = cost_of(model, Constraints())
+    mask = tf.ones(cost.graph.unit_count)
+    ranks = tf.Variable([16.0, 16.0])
+    with tf.GradientTape() as tape:
+        soft = cost.soft_count("macs", mask, ranks)
+    assert float(soft) == cost.totals["macs"]
+    window, point = tape.gradient(soft, ranks).numpy()
+    # Per unit of rank, over the whole of the pair's own derivative.
+    window, point = window / (64 * 160), point / (64 * 32)
+    assert 0.4 < window < 0.5
+    assert 0.05 < point < 0.2
