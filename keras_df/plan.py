@@ -5,7 +5,6 @@ carries them out, and neither knows the other.
 """
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from dataclasses import field
 
@@ -15,7 +14,8 @@ from keras_df.budgets.allocation import Selection
 from keras_df.budgets.cost import RESOURCES
 from keras_df.budgets.latency import table_of
 from keras_df.budgets.model_cost import ModelCost
-from keras_df.files import replacing
+from keras_df.files import read_json
+from keras_df.files import write_json
 from keras_df.graph import analyze
 
 VERSION = 1
@@ -193,8 +193,7 @@ class CompressionPlan:
             filepath: Path of the file. It is replaced only once the new one
                 is complete.
         """
-        with replacing(filepath) as new, open(new, "w", encoding="utf-8") as f:
-            json.dump(self.get_config(), f, indent=1)
+        write_json(filepath, self.get_config())
 
     @classmethod
     def load(cls, filepath):
@@ -206,11 +205,7 @@ class CompressionPlan:
         Raises:
             ValueError: If the file is no plan, damaged, or of another version.
         """
-        try:
-            with open(filepath, encoding="utf-8") as file:
-                return cls.from_config(json.load(file))
-        except ValueError as error:
-            raise ValueError(f"Cannot read '{filepath}': {error}") from error
+        return read_json(filepath, cls.from_config)
 
     def summary(self):
         """Returns the plan as a table."""

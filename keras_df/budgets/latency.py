@@ -1,7 +1,6 @@
 """Latency: a budget of time, from a table measured on the target."""
 
 import dataclasses
-import json
 import math
 from dataclasses import dataclass
 from dataclasses import field
@@ -12,7 +11,8 @@ from keras_df.budgets.budget import Budget
 from keras_df.budgets.cost import RESOURCES
 from keras_df.budgets.cost import NodeCost
 from keras_df.budgets.cost import Rates
-from keras_df.files import replacing
+from keras_df.files import read_json
+from keras_df.files import write_json
 
 LATENCY = "latency"
 FORMAT = "keras_df.LatencyTable"
@@ -134,8 +134,7 @@ class LatencyTable:
         Args:
             filepath: Path of the file.
         """
-        with replacing(filepath) as new, open(new, "w", encoding="utf-8") as f:
-            json.dump(self.get_config(), f, indent=1)
+        write_json(filepath, self.get_config())
 
     @classmethod
     def load(cls, filepath):
@@ -147,11 +146,7 @@ class LatencyTable:
         Raises:
             ValueError: If the file is no table, or damaged.
         """
-        try:
-            with open(filepath, encoding="utf-8") as file:
-                return cls.from_config(json.load(file))
-        except ValueError as error:
-            raise ValueError(f"Cannot read '{filepath}': {error}") from error
+        return read_json(filepath, cls.from_config)
 
 
 @keras.saving.register_keras_serializable(package="keras_df")
