@@ -86,12 +86,8 @@ class CompressionPlan:
                 max_rank=int(limits[path]),
                 scheme=selection.schemes.get(path, 1),
             )
-        ranks = np.array([selection.ranks.get(p, 0) for p in cost.paths], int)
-        kept = selection.kept.astype(float)
-        costs = {
-            name: (cost.totals[name], cost.count(name, kept, ranks, ranks > 0))
-            for name in cost.resources
-        }
+        after = cost.count_selection(selection)
+        costs = {name: (cost.totals[name], after[name]) for name in after}
         notes = [*notes, *_unused(budgets, costs)]
         return cls(layers, costs, [repr(b) for b in budgets], notes)
 

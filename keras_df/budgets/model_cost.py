@@ -130,6 +130,19 @@ class ModelCost:
             cost = np.where(paired, pair, cost)
         return round(float(cost.sum() + at.linear @ kept + at.constant))
 
+    def count_selection(self, selection):
+        """Counts every resource of the model that a `Selection` leaves.
+
+        Returns:
+            Dict from resource to an integer.
+        """
+        ranks = np.array([selection.ranks.get(p, 0) for p in self.paths], int)
+        kept = selection.kept.astype(float)
+        return {
+            resource: self.count(resource, kept, ranks, ranks > 0)
+            for resource in self.resources
+        }
+
     def is_pair(self, kept, ranks):
         """Tells which layers a pair of the given rank makes cheaper.
 

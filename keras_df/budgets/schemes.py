@@ -29,6 +29,12 @@ def cheapest_scheme(node):
     return min(prices, key=prices.get)
 
 
+def kernel_matrix(node, scheme):
+    """A node's kernel, matricized by a scheme, as a float64 array."""
+    kernel = np.asarray(getattr(node.operation, node.kernel.attribute))
+    return np.asarray(matricize(kernel, *node.kernel.schemes[scheme]), float)
+
+
 def spectral_energy(node, scheme):
     """Squares of the singular values of a kernel, descending.
 
@@ -39,8 +45,7 @@ def spectral_energy(node, scheme):
     Returns:
         Float64 array of shape `(max_rank,)`.
     """
-    kernel = np.asarray(getattr(node.operation, node.kernel.attribute), float)
-    matrix = np.asarray(matricize(kernel, *node.kernel.schemes[scheme]))
+    matrix = kernel_matrix(node, scheme)
     if matrix.shape[0] < matrix.shape[1]:
         matrix = matrix.T
     # Several times faster than a singular value decomposition.

@@ -133,12 +133,7 @@ def _features(graph, table, plan):
     else:
         selection = plan.selection(graph)
         cost = ModelCost(graph, selection.schemes, table)
-        ranks = np.array([selection.ranks.get(p, 0) for p in cost.paths], int)
-        kept = selection.kept.astype(float)
-        count = {
-            name: cost.count(name, kept, ranks, ranks > 0)
-            for name in cost.resources
-        }
+        count = cost.count_selection(selection)
     return count[LATENCY], count["flops"] - 2 * count["macs"], 1.0
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
+from keras_df.budgets.cost import node_cost
 from keras_df.graph.twin import twin
 from keras_df.surgery.pairs import make_pair
 
@@ -64,12 +65,7 @@ def _operators_of_call(node, shape):
         return twin(layer, changes)
 
     yield ("dense", 0), _operator(dense, sizes, inputs, outputs)
-    for scheme, (rows, columns) in kernel.schemes.items():
-        kernel_shape = getattr(layer, kernel.attribute).shape
-        rank = min(
-            np.prod([kernel_shape[axis] for axis in axes])
-            for axes in (rows, columns)
-        )
+    for scheme, rank in node_cost(node).limit.items():
 
         def first(inputs, rank, scheme=scheme):
             return make_pair(layer, kernel, rank, scheme, 1)[0]
@@ -77,9 +73,9 @@ def _operators_of_call(node, shape):
         def second(rank, outputs, scheme=scheme):
             return make_pair(layer, kernel, rank, scheme, outputs)[1]
 
-        yield (str(scheme), 0), _operator(first, sizes, inputs, int(rank))
+        yield (str(scheme), 0), _operator(first, sizes, inputs, rank)
         between = first(inputs, 1).compute_output_shape(shape)[1:-1]
-        yield (str(scheme), 1), _operator(second, between, int(rank), outputs)
+        yield (str(scheme), 1), _operator(second, between, rank, outputs)
 
 
 def whole_operator(node):

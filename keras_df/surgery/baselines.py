@@ -11,13 +11,13 @@ import numpy as np
 from keras_df.budgets import as_budgets
 from keras_df.budgets.allocation import Allocator
 from keras_df.budgets.constraints import Constraints
+from keras_df.budgets.schemes import kernel_matrix
 from keras_df.budgets.schemes import spectral_energy
 from keras_df.calibration import second_moments
 from keras_df.calibration import take_batches
 from keras_df.graph import analyze
 from keras_df.graph.scales import norms_behind
 from keras_df.graph.scales import output_scales
-from keras_df.ops.matricization import matricize
 from keras_df.plan import CompressionPlan
 from keras_df.surgery.factors import weigh
 
@@ -284,8 +284,7 @@ def _energy_left(sigma):
 def _spectrum(node, scheme, moment, scale):
     if scheme != 1 or moment is None:
         return np.sqrt(spectral_energy(node, scheme))
-    kernel = np.asarray(getattr(node.operation, node.kernel.attribute))
-    matrix = np.asarray(matricize(kernel, *node.kernel.schemes[scheme]), float)
+    matrix = kernel_matrix(node, scheme)
     if scale is not None and len(scale) == matrix.shape[1]:
         matrix = matrix * scale
     squares = np.linalg.eigvalsh(matrix.T @ weigh(moment, matrix))

@@ -162,30 +162,22 @@ def reduction(call):
     return Flow([call.output(axis, tensor.ids, i) for i in count])
 
 
-@register_rule("SpaceToDepth")
-def space_to_depth(call):
-    """Each channel comes to lie in every block."""
+@register_rule("SpaceToDepth", "DepthToSpace")
+def depth_and_space(call):
+    """Each channel comes to lie in every block, or the blocks' channels in one.
+
+    Blocks that become space lose the same channels.
+    """
     axis = channel_axis(call.operation)
     tensor = call.inputs[0]
     if tensor.axis is None:
         return call.pass_on()
     if axis == 1:
         return call.freeze(f"`{call.operation.name}` is channels_first")
-    ids = call.read(tensor, axis)
-    blocks = call.operation.block_size**2
-    return Flow([call.output(axis, np.tile(ids, blocks))])
-
-
-@register_rule("DepthToSpace")
-def depth_to_space(call):
-    """The blocks of a pixel shuffle lose the same channels."""
-    axis = channel_axis(call.operation)
-    tensor = call.inputs[0]
-    if tensor.axis is None:
-        return call.pass_on()
-    if axis == 1:
-        return call.freeze(f"`{call.operation.name}` is channels_first")
-    blocks = call.read(tensor, axis).reshape(call.operation.block_size**2, -1)
-    head = np.broadcast_to(blocks[:1], blocks.shape)
-    call.units.unify(head.ravel(), blocks.ravel())
-    return Flow([call.output(axis, blocks[0])])
+    ids, blocks = call.read(tensor, axis), call.operation.block_size**2
+    if type(call.operation).__name__ == "SpaceToDepth":
+        return Flow([call.output(axis, np.tile(ids, blocks))])
+    by_block = ids.reshape(blocks, -1)
+    head = np.broadcast_to(by_block[:1], by_block.shape)
+    call.units.unify(head.ravel(), by_block.ravel())
+    return Flow([call.output(axis, by_block[0])])
