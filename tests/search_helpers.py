@@ -4,6 +4,10 @@ import keras
 import numpy as np
 from keras import layers
 
+from keras_df.graph import analyze
+from keras_df.search.view import KernelView
+from keras_df.search.wrapper import CompressibleLayer
+
 
 def small_network(outputs=3):
     """Two convolutions around a shortcut, pooled; 8 x 8 x 3 inputs."""
@@ -43,3 +47,50 @@ def compiled(search, learning_rate=5e-2, **options):
 def values(variables):
     """Copies of variables as arrays."""
     return [keras.ops.convert_to_numpy(v).copy() for v in variables]
+
+
+def tall_layer():
+    return layers.Conv2D(6, 3, name="layer")
+
+
+def wide_layer():
+    return layers.Conv2D(24, 1, name="layer")
+
+
+def separable_layer():
+    return layers.SeparableConv2D(6, 3, depth_multiplier=2, name="layer")
+
+
+def wrapped(layer, scheme=1, moment_size=None, scale=None):
+    """Wraps a layer that reads 5 prunable channels; the wrapper, the graph."""
+    inputs = keras.Input((6, 6, 3))
+    x = layers.Conv2D(5, 1, name="before")(inputs)
+    x = layers.GlobalAveragePooling2D()(layer(x))
+    graph = analyze(keras.Model(inputs, layers.Dense(2)(x)))
+    view = KernelView(graph.nodes["layer"], graph, scheme, scale, moment_size)
+    return CompressibleLayer(layer, view), graph
+
+
+def set_moment(wrapper):
+    """Sets a random second moment; returns it in float64."""
+    size = wrapper.view.moment_size
+    samples = np.random.default_rng(0).normal(size=(4 * size, size))
+    samples *= np.linspace(0.2, 2, size)
+    moment = samples.T @ samples / len(samples)
+    wrapper.moment.assign(moment)
+    return moment
+
+
+def root_of(moment):
+    """The symmetric square root."""
+    values, vectors = np.linalg.eigh(moment)
+    return (vectors * np.sqrt(values)) @ vectors.T
+
+
+def masked_matrix(wrapper, mask):
+    """Scheme 1 matrix of the masked kernel, by hand."""
+    view = wrapper.view
+    kernel = np.asarray(keras.ops.convert_to_numpy(wrapper.kernel), float)
+    (_, reads), (_, writes) = sorted(view.axes.items())
+    kernel = kernel * mask[reads][:, None] * mask[writes]
+    return kernel.reshape(-1, kernel.shape[-1])

@@ -31,7 +31,7 @@ def calibrate(network, wrappers, data, batch_size):
     batches = take_batches(read, STEPS, batch_size)
     paths = [path for path, x in wrappers.items() if x.moment is not None]
     for path, moment in second_moments(network, batches, paths).items():
-        wrappers[path].set_moment(moment)
+        wrappers[path].moment.assign(moment)
     return data
 
 

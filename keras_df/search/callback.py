@@ -8,7 +8,8 @@ class DFCallback(keras.callbacks.Callback):
     """Drives the schedule of a `SearchModel` during `fit`.
 
     It tells the search how many steps there will be; masks steepen and the
-    budget falls over them. `SearchModel.fit` adds one if none is given.
+    budget falls over them. Every few steps it renews singular vectors whose
+    masks have moved. `SearchModel.fit` adds a callback if none is given.
 
     Args:
         steps: Number of training steps over which to anneal. By default all
@@ -59,3 +60,16 @@ class DFCallback(keras.callbacks.Callback):
                 )
             steps = per_epoch * epochs
         self.model.schedule.horizon.assign(float(steps))
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._period = None
+
+    # Not at the end of a batch: Keras may run that in another thread.
+    def on_train_batch_begin(self, batch, logs=None):
+        period = batch // self.model.config.refresh_steps
+        if period != self._period:
+            self.model.refresh()
+        self._period = period
+
+    def on_train_end(self, logs=None):
+        self.model.refresh()

@@ -10,6 +10,7 @@ _CHOICES = {
     "metric": ("activations", "weights"),
     "normalization": ("batch", "inference"),
     "mask": ("unit", "plain"),
+    "spectra": ("cached", "exact", "svd"),
 }
 
 
@@ -41,6 +42,12 @@ class SearchConfig:
             as in the paper.
         normalization: `"batch"` lets BatchNormalization use the statistics
             of each batch during the search, `"inference"` its moving ones.
+        spectra: `"cached"` renews the singular vectors of a kernel when its
+            masks have moved, which costs a step almost nothing, `"exact"`
+            does so in every step, `"svd"` likewise, through the gradient of
+            `keras.ops.svd`.
+        refresh_steps: Integer, after how many steps cached vectors are
+            looked at.
 
     Raises:
         ValueError: If a value is out of range.
@@ -61,6 +68,8 @@ class SearchConfig:
     shrinkage: str = "tanh"
     metric: str = "activations"
     normalization: str = "batch"
+    spectra: str = "cached"
+    refresh_steps: int = 10
 
     def __post_init__(self):
         for name, choices in _CHOICES.items():
@@ -84,6 +93,12 @@ class SearchConfig:
         if not self.penalty > 0:
             raise ValueError(
                 f"`penalty` must be positive. Received: penalty={self.penalty}"
+            )
+
+        if not isinstance(self.refresh_steps, int) or self.refresh_steps < 1:
+            raise ValueError(
+                "`refresh_steps` must be a positive integer. Received: "
+                f"refresh_steps={self.refresh_steps!r}"
             )
 
     def get_config(self):

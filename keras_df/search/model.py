@@ -14,9 +14,13 @@ from keras_df.budgets.allocation import Allocator
 from keras_df.budgets.constraints import Constraints
 from keras_df.graph import analyze
 from keras_df.plan import CompressionPlan
+from keras_df.search.cached import TOLERANCE as MASK_TOLERANCE
+from keras_df.search.cached import CachedRelaxation
 from keras_df.search.calibration import calibrate
 from keras_df.search.callback import DFCallback
 from keras_df.search.config import SearchConfig
+from keras_df.search.exact import ExactRelaxation
+from keras_df.search.factors import singular_values
 from keras_df.search.latest import Latest
 from keras_df.search.network import build_network
 from keras_df.search.rounding import rank_scores
@@ -90,8 +94,13 @@ class SearchModel(keras.Model):
             resource: Latest(name=resource)
             for resource in self._allocator.limits
         }
+        is_cached = self.config.spectra == "cached"
+        relaxation = CachedRelaxation if is_cached else ExactRelaxation
+        self.relaxation = relaxation(list(self.wrappers.values()), self.config)
         # `keras.ops.eigh` compiles slowly under XLA on TensorFlow.
-        self.supports_jit = keras.config.backend() != "tensorflow"
+        self.supports_jit = is_cached or (
+            keras.config.backend() != "tensorflow"
+        )
         self.built = True
 
     def _build_parameters(self):
@@ -102,7 +111,10 @@ class SearchModel(keras.Model):
         self._slots[free] = np.arange(len(free))
         self._free = free
         decomposable = np.flatnonzero(self._allocator.cost.decomposable)
-        self._threshold_index = {int(x): i for i, x in enumerate(decomposable)}
+        # Layers that stay dense read a constant 0 behind the soft ranks.
+        layer_count = len(self._allocator.cost.paths)
+        self._rank_slots = np.full(layer_count, len(decomposable), "int32")
+        self._rank_slots[decomposable] = np.arange(len(decomposable))
         self.logits = self._parameter("logits", len(free), "ones")
         self.thresholds = self._parameter(
             "thresholds", len(decomposable), "zeros"
@@ -155,23 +167,37 @@ class SearchModel(keras.Model):
         """Computes the relaxed kernels, and what the relaxed model costs.
 
         Returns:
-            Tuple of a list with one `Relaxed` per wrapper, and a tensor with
-            the cost in each budget's resource as a share of the original.
+            Tuple of a list with one tensor per wrapper, its relaxed kernel,
+            a tensor with the soft rank of each wrapper, 0 for those that stay
+            dense, and a tensor with the cost in each budget's resource as a
+            share of the original.
         """
         mask = self._mask()
-        steepness = self.schedule.rank_steepness()
-        relaxed = [
-            wrapper.relax(mask, self._threshold(index), steepness)
-            for index, wrapper in enumerate(self.wrappers.values())
-        ]
-        zero = ops.zeros(())
-        ranks = ops.stack([zero if r.rank is None else r.rank for r in relaxed])
+        kernels, ranks = self.relaxation.relax(
+            mask, self.thresholds.value, self.schedule.rank_steepness()
+        )
+        ranks = ops.take(ops.append(ranks, ops.zeros((1,))), self._rank_slots)
         cost = self._allocator.cost
         shares = [
             cost.soft_count(resource, mask, ranks) / cost.totals[resource]
             for resource in self._allocator.limits
         ]
-        return relaxed, ops.stack(shares)
+        return kernels, ranks, ops.stack(shares)
+
+    def refresh(self, tolerance: float | None = MASK_TOLERANCE):
+        """Renews the singular vectors of kernels whose masks have moved.
+
+        `DFCallback` does so during `fit`. A training loop of your own calls
+        it every few steps, unless `SearchConfig(spectra="exact")` is used.
+
+        Args:
+            tolerance: Number in `[0, 1]`, by how much a mask may move before
+                the vectors of its kernels are renewed; None to renew all.
+        """
+        if hasattr(self, "jax_state_sync"):
+            self.jax_state_sync()
+        mask = ops.convert_to_numpy(self._mask())
+        self.relaxation.refresh(mask, tolerance)
 
     def _mask(self):
         """The soft mask of every unit, shape `(units,)`."""
@@ -181,19 +207,14 @@ class SearchModel(keras.Model):
             mask = mask / df_ops.scheduled_sigmoid(1.0, steepness)
         return ops.take(ops.append(mask, ops.ones((1,))), self._slots)
 
-    def _threshold(self, index):
-        if index not in self._threshold_index:
-            return None
-        return self.thresholds.value[self._threshold_index[index]]
-
     def call(self, inputs, training=None):
-        relaxed, shares = self.relax()
+        kernels, _, shares = self.relax()
         self.shares.assign(shares)
         if training:
             self.add_loss(self._penalty(shares))
             self.schedule.advance()
         try:
-            for wrapper, kernel in zip(self.wrappers.values(), relaxed):
+            for wrapper, kernel in zip(self.wrappers.values(), kernels):
                 wrapper.use(kernel)
             return self.network(inputs, training=training)
         finally:
@@ -239,7 +260,8 @@ class SearchModel(keras.Model):
             return data
         if self.config.metric == "activations":
             data = calibrate(self.network, self.wrappers, data, batch_size)
-        self.start.assign(self.relax()[1])
+        self.refresh(tolerance=None)
+        self.start.assign(self.relax()[-1])
         self.is_calibrated.assign([1.0])
         return data
 
@@ -249,25 +271,34 @@ class SearchModel(keras.Model):
         Returns:
             A `CompressionPlan`, its cost counted on the real layers.
         """
-        relaxed, shares = self.relax()
         scores = np.ones(self._graph.unit_count)
         scores[self._free] = unit_scores(ops.convert_to_numpy(self.logits))
         thresholds = ops.convert_to_numpy(self.thresholds)
+        thresholds = np.append(thresholds, 0)[self._rank_slots]
         ranks = [
-            np.empty(0)
-            if r.sigma is None
-            else rank_scores(
-                ops.convert_to_numpy(r.sigma),
-                thresholds[self._threshold_index[index]],
-            )
-            for index, r in enumerate(relaxed)
+            rank_scores(sigma, threshold)
+            for sigma, threshold in zip(self._spectra(), thresholds)
         ]
         selection = self._allocator.fit(scores, ranks)
         plan = CompressionPlan.from_selection(
             self._graph, selection, self.budgets
         )
-        notes = self._disagreements(plan, ops.convert_to_numpy(shares))
+        shares = ops.convert_to_numpy(self.relax()[-1])
+        notes = self._disagreements(plan, shares)
         return dataclasses.replace(plan, notes=[*plan.notes, *notes])
+
+    def _spectra(self):
+        """Yields the singular values of each masked kernel, as they are."""
+        mask = ops.convert_to_numpy(self._mask())
+        for wrapper in self.wrappers.values():
+            view = wrapper.view
+            if view.scheme is None:
+                yield np.empty(0)
+                continue
+            masks = {axis: mask[units] for axis, units in view.axes.items()}
+            yield singular_values(
+                view, wrapper.kernel, wrapper.moment_array, masks
+            )
 
     def _disagreements(self, plan, shares):
         """Says where the relaxed and the integer cost are far apart."""

@@ -7,8 +7,8 @@ from keras_df.graph.scales import output_scales
 from keras_df.graph.twin import copy_weights
 from keras_df.graph.twin import twin
 from keras_df.graph.walk import rebuild
+from keras_df.search.view import KernelView
 from keras_df.search.wrapper import CompressibleLayer
-from keras_df.search.wrapper import KernelView
 
 
 def build_network(model, graph, cost, config):
@@ -48,7 +48,7 @@ class _Builder:
             self.copies.append((operation, copy))
         if node.kernel is None:
             return copy
-        wrapper = CompressibleLayer(copy, self._view(node), self._config)
+        wrapper = CompressibleLayer(copy, self._view(node))
         self.wrappers[node.path] = wrapper
         return wrapper
 
@@ -58,7 +58,7 @@ class _Builder:
             size = moment_size(node.operation)
             scale = self._scales.get(node.path)
         scheme = self._schemes.get(node.path)
-        return KernelView(node, self._graph.units, scheme, scale, size)
+        return KernelView(node, self._graph, scheme, scale, size)
 
 
 def _freeze(copies, config):

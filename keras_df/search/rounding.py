@@ -31,5 +31,5 @@ def rank_scores(sigma, threshold):
         Array of shape `(rank,)`, descending.
     """
     sigma = np.asarray(sigma, float)[::-1]
-    share = sigma / max(sigma[0], 1e-12)
+    share = sigma / max(sigma.max(initial=0), 1e-12)
     return share / (share + threshold + EPSILON)

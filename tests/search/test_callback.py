@@ -74,3 +74,29 @@ def test_a_data_set_of_unknown_length_needs_steps():
 def test_config_round_trip():
     callback = kdf.DFCallback(steps=7)
     assert kdf.DFCallback.from_config(callback.get_config()).steps == 7
+
+
+@pytest.mark.parametrize("every, expected", [(1, 9), (2, 6), (10, 3)])
+def test_singular_vectors_are_looked_at_every_few_steps(every, expected):
+    """Three epochs of three steps; at the start of each epoch in any case."""
+    config = kdf.SearchConfig(refresh_steps=every)
+    search = compiled(
+        kdf.SearchModel(small_network(), kdf.MACs(0.6), config=config)
+    )
+    seen = []
+    refresh = search.relaxation.refresh
+    search.relaxation.refresh = lambda *args: seen.append(refresh(*args))
+    x, y = separable_data()
+    search.fit(x, y, batch_size=32, epochs=3, verbose=0)
+    # Once before the first step, and once when training ends.
+    assert len(seen) == expected + 2
+
+
+def test_a_search_ends_with_exact_kernels():
+    search = fitted(None, epochs=3)
+    assert (
+        search.relaxation.refresh(
+            keras.ops.convert_to_numpy(search._mask()), 0.011
+        )
+        == 0
+    )

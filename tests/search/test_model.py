@@ -106,13 +106,14 @@ def test_what_the_relaxed_network_computes_is_what_is_compressed():
     rng = np.random.default_rng(0)
     search.logits.assign(rng.integers(0, 2, search.logits.shape))
     search.thresholds.assign(np.full(search.thresholds.shape, 0.45))
-    relaxed, shares = search.relax()
+    search.refresh()
+    _, soft_ranks, _ = search.relax()
     kept = np.ones(search._graph.unit_count, bool)
     kept[search._free] = array(search.logits) > 0.5
     ranks = {
-        path: max(1, round(float(array(r.rank))))
-        for path, r in zip(search._allocator.cost.paths, relaxed)
-        if r.rank is not None
+        path: max(1, round(float(rank)))
+        for path, rank in zip(search.wrappers, array(soft_ranks))
+        if rank > 0
     }
     from keras_df.budgets.allocation import Selection
 
@@ -242,7 +243,7 @@ def test_mixed_precision_keeps_the_relaxation_in_float32(policy):
         keras.config.set_dtype_policy("float32")
     history = fitted(search, epochs=2)
     assert np.isfinite(history["loss"]).all()
-    kernel = search.relax()[0][0].kernel
+    kernel = search.relax()[0][0]
     assert keras.backend.standardize_dtype(kernel.dtype) == "float32"
 
 

@@ -1,0 +1,252 @@
+"""What a step of a search costs, next to a plain step of the same network.
+
+A plain step is the forward and backward pass of the frozen network: the same
+layers on the same batch, and the gradient of the loss with respect to every
+kernel, without an update. Steps of all kinds are interleaved in one process.
+
+    python examples/benchmarks/search_step.py --out step.jsonl
+    python examples/benchmarks/search_step.py --models=scaling --out step.jsonl
+    python examples/benchmarks/search_step.py --table --out step.jsonl
+"""
+
+import gc
+import json
+import pathlib
+import statistics
+import time
+
+import keras
+import numpy as np
+from absl import app
+from absl import flags
+from keras import layers
+from keras import ops
+
+import keras_df as kdf
+
+FLAGS = flags.FLAGS
+flags.DEFINE_list(
+    "models",
+    ["ResNet20", "ResNet56", "MobileNetV2", "ResNet50"],
+    "Names in this file or of `keras.applications`, or `scaling`.",
+)
+flags.DEFINE_list(
+    "spectra",
+    ["cached", "exact", "svd"],
+    "Values of `SearchConfig.spectra` to time.",
+)
+flags.DEFINE_integer("repeats", 5, "Interleaved repetitions.", lower_bound=1)
+flags.DEFINE_bool("jit", False, "Compile the steps with XLA.")
+flags.DEFINE_string("out", None, "File for results, one JSON line per model.")
+flags.DEFINE_bool("table", False, "Only print the table of the results.")
+
+WIDTHS = {64: 56, 128: 28, 256: 14, 512: 7, 1024: 7, 2048: 7}
+"""Width of a chain of convolutions -> height and width of its feature maps."""
+
+
+def residual_network(depth):
+    """The ResNet for CIFAR-10 of He et al. (2016), Section 4.2."""
+    x = inputs = keras.Input((32, 32, 3))
+    x = _conv_norm(x, 16, 1, "relu")
+    for stage, width in enumerate((16, 32, 64)):
+        for block in range((depth - 2) // 6):
+            strides = 2 if stage and not block else 1
+            shortcut = x if strides == 1 else _option_a(x, width)
+            x = _conv_norm(x, width, strides, "relu")
+            x = layers.add([_conv_norm(x, width, 1, None), shortcut])
+            x = layers.Activation("relu")(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, layers.Dense(10)(x))
+
+
+def _conv_norm(x, width, strides, activation):
+    x = layers.Conv2D(width, 3, strides, "same", use_bias=False)(x)
+    x = layers.BatchNormalization()(x)
+    return layers.Activation(activation)(x) if activation else x
+
+
+def _option_a(x, width):
+    missing = (width - x.shape[-1]) // 2
+    return ops.pad(x[:, ::2, ::2], [[0, 0]] * 3 + [[missing, missing]])
+
+
+def chain(width, depth, kernel_size=3):
+    """A plain chain of convolutions, on feature maps of the usual size."""
+    x = inputs = keras.Input((WIDTHS[width], WIDTHS[width], width))
+    for _ in range(depth):
+        x = layers.Conv2D(width, kernel_size, padding="same")(x)
+        x = layers.BatchNormalization()(x)
+        x = layers.Activation("relu")(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, layers.Dense(10)(x))
+
+
+def cases(name):
+    """Yields `(label, model, batch size)` of a name of the flag `models`."""
+    if name == "scaling":
+        for width in WIDTHS:
+            for size in (1, 3):
+                label = f"width {width}, depth 2, {size} x {size}"
+                yield label, chain(width, 2, size), 32
+        for depth in (4, 16, 64):
+            yield f"width 64, depth {depth}, 3 x 3", chain(64, depth), 8
+    elif name in ("ResNet20", "ResNet56"):
+        yield name, residual_network(int(name[6:])), 128
+    else:
+        constructor = getattr(keras.applications, name)
+        yield name, constructor(weights=None), 32
+
+
+class Observer(keras.optimizers.Optimizer):
+    """Looks at gradients, so that they are computed, and updates nothing."""
+
+    def build(self, variables):
+        super().build(variables)
+        self.squares = self.add_variable((), name="squares")
+
+    def update_step(self, gradient, variable, learning_rate):
+        self.squares.assign_add(ops.sum(ops.square(gradient)))
+
+
+class PlainModel(keras.Model):
+    """The frozen network of a search, as it is."""
+
+    def __init__(self, search):
+        super().__init__()
+        self.network = search.network
+        wrappers = search.wrappers.values()
+        self.kernels = [getattr(x.layer, x.view.attribute) for x in wrappers]
+
+    @property
+    def trainable_variables(self):
+        return self.kernels
+
+    trainable_weights = trainable_variables
+
+    @property
+    def non_trainable_variables(self):
+        kernels = {id(kernel) for kernel in self.kernels}
+        return [x for x in self.variables if id(x) not in kernels]
+
+    non_trainable_weights = non_trainable_variables
+
+    def call(self, inputs, training=None):
+        return self.network(inputs, training=training)
+
+
+def compiled(model, optimizer):
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss, jit_compile=FLAGS.jit)
+    return model
+
+
+def searches(model):
+    """The models to time, by name; `plain` first."""
+    found = {}
+    for spectra in FLAGS.spectra:
+        config = kdf.SearchConfig(spectra=spectra)
+        search = kdf.SearchModel(model, kdf.MACs(0.5), config=config)
+        search.refresh(tolerance=None)
+        # In mid-search, where no gain is exactly 1.
+        search.thresholds.assign(search.thresholds + 0.1)
+        found[spectra] = compiled(search, keras.optimizers.Adam(1e-3))
+    first = next(iter(found.values()))
+    return {"plain": compiled(PlainModel(first), Observer(0.0)), **found}
+
+
+def timed(function):
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def measure(label, model, batch_size):
+    """Times one model. Returns a record for the results."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(batch_size, *model.input_shape[1:])).astype("float32")
+    y = rng.integers(0, model.output_shape[-1], batch_size)
+    models = searches(model)
+    steps = {k: lambda m=m: m.train_on_batch(x, y) for k, m in models.items()}
+    first = {name: timed(step) for name, step in steps.items()}
+    seconds = {name: [] for name in steps}
+    renewal = []
+    for _ in range(FLAGS.repeats):
+        # In another order each time: a step may slow the one behind it.
+        for name in rng.permutation(list(steps)):
+            seconds[name].append(timed(steps[name]))
+        if "cached" in models:
+            renewal.append(timed(lambda: models["cached"].refresh(None)))
+    record = {
+        "model": label,
+        "batch_size": batch_size,
+        "backend": keras.config.backend(),
+        "jit": FLAGS.jit,
+        "first_step": first,
+        "seconds": {k: statistics.median(v) for k, v in seconds.items()},
+        "ratios": _ratios(seconds),
+    }
+    if renewal:
+        record["renewal"] = statistics.median(renewal)
+        # At worst every kernel is renewed whenever it is looked at.
+        share = record["renewal"] / record["seconds"]["plain"]
+        share /= kdf.SearchConfig().refresh_steps
+        record["ratios"]["cached_and_renewed"] = (
+            record["ratios"]["cached"] + share
+        )
+    return record
+
+
+def _ratios(seconds):
+    """Medians over the repetitions of each step over the plain one."""
+    return {
+        name: statistics.median(
+            one / plain for one, plain in zip(values, seconds["plain"])
+        )
+        for name, values in seconds.items()
+        if name != "plain"
+    }
+
+
+def table(records):
+    """The results as Markdown."""
+    lines = [
+        "| model | batch | plain step (s) | search step | all renewed | "
+        "exact | SVD |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for record in records:
+        columns = ("cached", "cached_and_renewed", "exact", "svd")
+        ratios = [
+            f"{record['ratios'][x]:.2f}x" if x in record["ratios"] else "-"
+            for x in columns
+        ]
+        plain = f"{record['seconds']['plain']:.3g}"
+        cells = [record["model"], str(record["batch_size"]), plain, *ratios]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main(argv):
+    del argv
+    out = pathlib.Path(FLAGS.out) if FLAGS.out else None
+    known = []
+    if out and out.exists():
+        known = [json.loads(line) for line in out.read_text().splitlines()]
+    for name in [] if FLAGS.table else FLAGS.models:
+        for label, model, batch_size in cases(name):
+            if any(record["model"] == label for record in known):
+                continue
+            record = measure(label, model, batch_size)
+            known.append(record)
+            print(table([record]).splitlines()[-1], flush=True)
+            if out:
+                with out.open("a") as file:
+                    file.write(json.dumps(record) + "\n")
+            del model
+            keras.utils.clear_session()
+            gc.collect()
+    print(table(known))
+
+
+if __name__ == "__main__":
+    app.run(main)

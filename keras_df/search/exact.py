@@ -1,0 +1,167 @@
+"""Relaxed kernels, every kernel decomposed anew in every step."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_df import ops as df_ops
+
+
+class ExactRelaxation(keras.layers.Layer):
+    """Thresholds every kernel anew in every step, as the paper does.
+
+    What `CachedRelaxation` is measured against: exact in value and in
+    derivative, and slow.
+
+    Args:
+        wrappers: List of `CompressibleLayer`.
+        config: `SearchConfig`. With `spectra="svd"` kernels are decomposed
+            and differentiated by `keras.ops.svd`, whose derivative is not
+            finite where singular values coincide.
+    """
+
+    def __init__(self, wrappers, config, **kwargs):
+        super().__init__(dtype="float32", **kwargs)
+        self.config = config
+        self._wrappers = wrappers
+        self._roots = [self._add_roots(wrapper.view) for wrapper in wrappers]
+        self.built = True
+
+    def _add_roots(self, view):
+        if view.moment_size is None:
+            return None, None
+        if self.config.spectra != "svd" and not view.is_wide:
+            return None, None
+        shape = (view.moment_size, view.moment_size)
+        return tuple(
+            self.add_weight(
+                shape, "identity", "float32", trainable=False, name=name
+            )
+            for name in ("root", "inverse_root")
+        )
+
+    def refresh(self, mask=None, tolerance=None):
+        """Takes up the wrappers' second moments; the rest is never stale."""
+        del mask, tolerance
+        for wrapper, (root, inverse) in zip(self._wrappers, self._roots):
+            if root is None:
+                continue
+            values, vectors = np.linalg.eigh(wrapper.moment_array)
+            scales = np.sqrt(np.maximum(values, 1e-12))
+            root.assign((vectors * scales) @ vectors.T)
+            inverse.assign((vectors / scales) @ vectors.T)
+
+    def relax(self, mask, thresholds, steepness):
+        """Computes the relaxed kernels; see `CachedRelaxation.relax`.
+
+        Reference: Eqs. 9 to 11 of the paper.
+        """
+        kernels, ranks = [], []
+        for wrapper, roots in zip(self._wrappers, self._roots):
+            view = wrapper.view
+            if view.scheme is None:
+                kernels.append(view.masked(wrapper.kernel, mask))
+                continue
+            # The masks scale rows and columns. Columns are scaled last, on
+            # the small side: few matrices as large as the kernel are made.
+            rows, columns = _sides(view, mask)
+            matrix = rows[:, None] * view.matrix(wrapper.kernel)
+            gate = _Gate(self.config, thresholds[len(ranks)], steepness)
+            if self.config.spectra == "svd":
+                matrix, rank = _by_svd(view, matrix, columns, roots, gate)
+            elif view.is_wide:
+                matrix, rank = _wide(view, matrix, columns, roots, gate)
+            else:
+                matrix, rank = _tall(
+                    view, matrix, columns, wrapper.moment, gate
+                )
+            kernels.append(view.kernel(matrix))
+            ranks.append(rank)
+        return kernels, ops.stack(ranks) if ranks else ops.zeros((0,))
+
+
+def _sides(view, mask):
+    """The masks of a matrix's rows and of its columns."""
+    sides = []
+    for axes in (view.rows, view.columns):
+        factor = ops.ones((view.size(axes),))
+        for axis, places in view.channels(axes).items():
+            factor = factor * ops.take(mask, view.axes[axis][places])
+        sides.append(factor)
+    return sides
+
+
+class _Gate:
+    """What is done to singular values: gains, and the soft rank (Eq. 13)."""
+
+    def __init__(self, config, threshold, steepness):
+        self._shrinkage = config.shrinkage
+        self._threshold = threshold
+        self._steepness = steepness
+
+    def gains(self, sigma):
+        """Returns gains, their slopes, and the soft rank."""
+        largest = ops.stop_gradient(ops.maximum(ops.max(sigma), 1e-12))
+        gamma = largest * self._threshold
+        tau = self._steepness / largest
+        if self._shrinkage == "svt":
+            gains, slopes = df_ops.soft_gains(sigma, gamma)
+        else:
+            gains, slopes = df_ops.tanh_gains(sigma, gamma, tau)
+        return gains, slopes, df_ops.soft_rank(sigma, gamma, tau)
+
+    def shrink(self, sigma):
+        """Returns the values that replace singular values, and the rank."""
+        largest = ops.stop_gradient(ops.maximum(ops.max(sigma), 1e-12))
+        above = ops.relu(sigma - largest * self._threshold)
+        gate = ops.tanh(above * self._steepness / largest)
+        shrunk = above if self._shrinkage == "svt" else sigma * gate
+        return shrunk, ops.sum(gate)
+
+    def threshold(self, gram):
+        """Returns the matrix that thresholds, and the soft rank."""
+        spectrum = df_ops.gram_spectrum(gram)
+        gains, slopes, rank = self.gains(spectrum.sigma)
+        return df_ops.apply_gains(spectrum, gains, slopes), rank
+
+
+def _tall(view, matrix, columns, moment, gate):
+    """Thresholds `matrix * columns` in the metric of the inputs."""
+    scaled = columns * view.scale
+    gram = ops.matmul(ops.transpose(matrix), _weigh(moment, matrix))
+    gains, rank = gate.threshold(scaled[:, None] * gram * scaled)
+    right = scaled[:, None] * gains / view.scale
+    return ops.matmul(matrix, right), rank
+
+
+def _wide(view, matrix, columns, roots, gate):
+    """The same, through the Gram matrix of the rows."""
+    root, inverse = roots
+    weighted = _weigh(root, matrix)
+    squares = ops.square(columns * view.scale)
+    gains, rank = gate.threshold(
+        ops.matmul(weighted * squares, ops.transpose(weighted))
+    )
+    # The scale of the columns cancels.
+    left = _weigh(inverse, gains)
+    left = ops.transpose(_weigh(root, ops.transpose(left)))
+    return ops.matmul(left, matrix) * columns, rank
+
+
+def _by_svd(view, matrix, columns, roots, gate):
+    """The same, by a singular value decomposition and automatic gradients."""
+    root, inverse = roots
+    weighted = _weigh(root, matrix) * (columns * view.scale)
+    u, sigma, vt = ops.svd(weighted, full_matrices=False)
+    shrunk, rank = gate.shrink(sigma)
+    thresholded = ops.matmul(u * shrunk, vt)
+    return _weigh(inverse, thresholded) / view.scale, rank
+
+
+def _weigh(moment, matrix):
+    """Multiplies each block of rows of a matrix by a moment."""
+    if moment is None:
+        return matrix
+    size, columns = moment.shape[0], matrix.shape[1]
+    blocks = ops.reshape(matrix, (-1, size, columns))
+    return ops.reshape(ops.matmul(moment.value, blocks), matrix.shape)

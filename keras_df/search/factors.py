@@ -1,0 +1,152 @@
+"""Factoring a masked kernel on the host, for a search to reuse."""
+
+from typing import NamedTuple
+
+import numpy as np
+from keras import ops
+
+SMALLEST_MASK = 1e-3
+"""Masks below this are factored as if they were this, never divided by 0."""
+
+
+class Factors(NamedTuple):
+    """A masked kernel's matrix `left @ right`, by singular directions.
+
+    Attributes:
+        left: Array of shape `(rows, n)`.
+        right: Array of shape `(n, columns)`.
+        sigma: Array of shape `(n,)`, ascending singular values in the metric
+            of the inputs and outputs.
+        slopes: Array of shape `(n, channels)`, the derivatives of `sigma`
+            with respect to the masks of the kernel's channels.
+    """
+
+    left: np.ndarray
+    right: np.ndarray
+    sigma: np.ndarray
+    slopes: np.ndarray
+
+
+def factorize(view, kernel, moment, masks):
+    """Decomposes a masked kernel through the Gram matrix of its small side.
+
+    Args:
+        view: `KernelView` with a scheme.
+        kernel: Float32 array, the layer's kernel.
+        moment: Array of shape `(moment_size, moment_size)`, or None.
+        masks: Dict from each masked axis of the kernel to a float32 array
+            with one value in `(0, 1]` per channel.
+
+    Returns:
+        `Factors`, float32.
+
+    Reference: first-order perturbation of the eigenvalues of the Gram matrix.
+    """
+    rows, columns, matrix = _masked(view, kernel, masks)
+    decompose = _wide if view.is_wide else _tall
+    factors, of_rows, of_columns = decompose(
+        matrix, columns, view.scale, moment
+    )
+    slopes = {
+        **_per_channel(view, view.rows, of_rows / rows[:, None]),
+        **_per_channel(view, view.columns, of_columns / columns[:, None]),
+    }
+    stacked = np.concatenate([slopes[axis] for axis in view.axes])
+    return Factors(*factors, stacked.T)
+
+
+def singular_values(view, kernel, moment, masks):
+    """The `sigma` of `factorize` alone, which is faster.
+
+    Args:
+        view, kernel, moment, masks: As for `factorize`; masks may be 0.
+
+    Returns:
+        Float32 array of shape `(n,)`, ascending.
+    """
+    _, columns, matrix = _masked(view, kernel, masks)
+    gram = _wide_gram if view.is_wide else _tall_gram
+    gram, *_ = gram(matrix, columns * view.scale, moment)
+    return np.sqrt(np.maximum(np.linalg.eigvalsh(gram), 0))
+
+
+def _masked(view, kernel, masks):
+    """Masks of the rows and of the columns, and the matrix, rows masked."""
+    sides = []
+    for axes in (view.rows, view.columns):
+        factor = np.ones(view.size(axes), "float32")
+        for axis, places in view.channels(axes).items():
+            factor *= masks[axis][places]
+        sides.append(factor)
+    rows, columns = sides
+    matrix = view.matrix(kernel)
+    return rows, columns, rows[:, None] * ops.convert_to_numpy(matrix)
+
+
+def _tall_gram(matrix, weights, moment):
+    weighted = _weigh(moment, matrix)
+    return weights[:, None] * (matrix.T @ weighted) * weights, weighted
+
+
+def _tall(matrix, columns, scale, moment):
+    weights = columns * scale
+    gram, weighted = _tall_gram(matrix, weights, moment)
+    sigma, vectors = _spectrum(gram)
+    mixing = weights[:, None] * vectors
+    left, right = matrix @ mixing, (vectors / _column(scale)).T
+    of_rows = left * (weighted @ mixing) / _floored(sigma)
+    return (left, right, sigma), of_rows, sigma * vectors**2
+
+
+def _wide_gram(matrix, weights, moment):
+    # Any root will do, and this one is the cheapest.
+    root = None if moment is None else np.linalg.cholesky(moment.astype(float))
+    root = None if root is None else root.T.astype("float32")
+    weighted = _weigh(root, matrix) * weights
+    return weighted @ weighted.T, weighted, root
+
+
+def _wide(matrix, columns, scale, moment):
+    gram, weighted, root = _wide_gram(matrix, columns * scale, moment)
+    sigma, vectors = _spectrum(gram)
+    directions = vectors.T @ weighted
+    left, dual = vectors, vectors
+    if root is not None:
+        left, dual = _weigh(np.linalg.inv(root), left), _weigh(root.T, dual)
+    of_columns = (directions**2).T / _floored(sigma)
+    return (left, directions / scale, sigma), sigma * left * dual, of_columns
+
+
+def _spectrum(gram):
+    """Singular values and vectors; float32 tells none below a floor from 0."""
+    values, vectors = np.linalg.eigh(gram)
+    return np.sqrt(np.maximum(values, 0)), vectors
+
+
+def _floored(sigma):
+    return np.maximum(sigma, 1e-6 * sigma[-1] + 1e-12)
+
+
+def _column(scale):
+    return scale[:, None] if np.ndim(scale) else scale
+
+
+def _weigh(moment, matrix):
+    """Multiplies each block of rows of a matrix by a moment."""
+    if moment is None:
+        return matrix
+    blocks = matrix.reshape(-1, len(moment), matrix.shape[1])
+    return (moment @ blocks).reshape(matrix.shape)
+
+
+def _per_channel(view, axes, of_lines):
+    """Sums what belongs to the rows, or columns, of each masked channel."""
+    sizes = [view.shape[axis] for axis in axes]
+    values = of_lines.reshape(*sizes, -1)
+    return {
+        axis: values.sum(
+            tuple(other for other in range(len(axes)) if other != place)
+        )
+        for place, axis in enumerate(axes)
+        if axis in view.axes
+    }

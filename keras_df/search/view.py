@@ -1,0 +1,90 @@
+"""KernelView: how a layer's kernel follows the units of a graph."""
+
+import math
+
+import numpy as np
+from keras import ops
+
+from keras_df import ops as df_ops
+
+
+class KernelView:
+    """A layer's kernel as a matrix whose rows and columns are masked.
+
+    Args:
+        node: `Node` of the layer.
+        graph: `ChannelGraph` of the model.
+        scheme: Scheme of the layer's pair, None if it stays dense.
+        scale: Array of shape `(outputs,)`, how much each output counts, or
+            None.
+        moment_size: Size of the inputs' second moment, or None.
+
+    Attributes:
+        attribute: Name of the layer's attribute that is the kernel.
+        axes: Dict from an axis of the kernel to the units along it, an
+            integer array.
+        rows, columns: The axes of the kernel that make its matrix.
+        is_wide: Whether the matrix has more columns than rows.
+    """
+
+    def __init__(self, node, graph, scheme=None, scale=None, moment_size=None):
+        kernel = node.kernel
+        self.attribute = kernel.attribute
+        self.shape = tuple(getattr(node.operation, kernel.attribute).shape)
+        self.axes = {
+            axis: graph.units[ids].astype("int32")
+            for axis, ids in filter(None, (kernel.inputs, kernel.outputs))
+        }
+        self.scheme = scheme
+        self.scale = np.float32(1.0)
+        self.moment_size = None
+        self.is_wide = False
+        if scheme is None:
+            return
+        self.rows, self.columns = kernel.schemes[scheme]
+        height, width = self.matrix_shape
+        self.is_wide = height < width
+        if scheme == 1:
+            self.moment_size = moment_size
+        if scale is not None and self.columns == (kernel.outputs[0],):
+            self.scale = (scale / scale.max()).astype("float32")
+
+    @property
+    def matrix_shape(self):
+        """Rows and columns of the kernel's matrix."""
+        return self.size(self.rows), self.size(self.columns)
+
+    def size(self, axes):
+        return math.prod(self.shape[axis] for axis in axes)
+
+    def matrix(self, kernel):
+        return df_ops.matricize(kernel, self.rows, self.columns)
+
+    def kernel(self, matrix):
+        return df_ops.dematricize(matrix, self.shape, self.rows, self.columns)
+
+    def channels(self, axes):
+        """Which masked channel each row, or column, of the matrix belongs to.
+
+        Args:
+            axes: `rows` or `columns`.
+
+        Returns:
+            Dict from each masked axis among `axes` to an integer array with
+            one index along that axis per row.
+        """
+        sizes = [self.shape[axis] for axis in axes]
+        places = np.indices(sizes).reshape(len(sizes), -1)
+        return {
+            axis: place
+            for axis, place in zip(axes, places, strict=True)
+            if axis in self.axes
+        }
+
+    def masked(self, kernel, mask):
+        """Multiplies a kernel by the mask of its inputs and its outputs."""
+        for axis, units in self.axes.items():
+            sizes = [1] * len(self.shape)
+            sizes[axis] = -1
+            kernel = kernel * ops.reshape(ops.take(mask, units), sizes)
+        return kernel

@@ -1,0 +1,127 @@
+"""Factors of masked kernels against float64 NumPy."""
+
+import numpy as np
+import pytest
+from search_helpers import masked_matrix
+from search_helpers import root_of
+from search_helpers import separable_layer
+from search_helpers import set_moment
+from search_helpers import tall_layer
+from search_helpers import wide_layer
+from search_helpers import wrapped
+
+from keras_df.search.factors import factorize
+from keras_df.search.factors import singular_values
+
+CASES = {
+    "tall": (tall_layer, None, None),
+    "tall, shared moment": (tall_layer, 5, None),
+    "tall, moment of patches": (tall_layer, 45, None),
+    "tall, scaled outputs": (tall_layer, 5, np.linspace(0.2, 3, 6)),
+    "wide": (wide_layer, None, None),
+    "wide, moment": (wide_layer, 5, None),
+    "wide, scaled outputs": (wide_layer, 5, np.linspace(0.2, 3, 24)),
+    "separable": (separable_layer, 10, np.linspace(0.2, 3, 6)),
+}
+cases = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+
+
+def prepared(layer, size, scale):
+    """Wrapper, moment in float64, random masks of all units."""
+    wrapper, graph = wrapped(layer(), moment_size=size, scale=scale)
+    moment = None if size is None else set_moment(wrapper)
+    mask = np.random.default_rng(3).uniform(0.2, 1, graph.unit_count)
+    return wrapper, moment, mask
+
+
+def by_axis(wrapper, mask):
+    return {
+        axis: mask[units].astype("float32")
+        for axis, units in wrapper.view.axes.items()
+    }
+
+
+def weighted_matrix(wrapper, moment, mask):
+    """The masked kernel in the metric of its inputs and outputs."""
+    matrix = masked_matrix(wrapper, mask) * wrapper.view.scale
+    if moment is None:
+        return matrix
+    blocks = np.eye(len(matrix) // len(moment))
+    return np.kron(blocks, root_of(moment)) @ matrix
+
+
+def arguments(wrapper, mask):
+    return (
+        wrapper.view,
+        wrapper.kernel,
+        wrapper.moment_array,
+        by_axis(wrapper, mask),
+    )
+
+
+@cases
+def test_the_factors_are_the_masked_kernel(case):
+    wrapper, _, mask = prepared(*case)
+    factors = factorize(*arguments(wrapper, mask))
+    np.testing.assert_allclose(
+        factors.left @ factors.right, masked_matrix(wrapper, mask), atol=1e-4
+    )
+
+
+@cases
+def test_dropping_directions_is_the_best_approximation(case):
+    """As the Eckart-Young theorem has it, in the metric."""
+    wrapper, moment, mask = prepared(*case)
+    factors = factorize(*arguments(wrapper, mask))
+    approximation = factors.left[:, 2:] @ factors.right[2:]
+    error = masked_matrix(wrapper, mask) - approximation
+    error = error * wrapper.view.scale
+    if moment is not None:
+        blocks = np.eye(len(error) // len(moment))
+        error = np.kron(blocks, root_of(moment)) @ error
+    weighted = weighted_matrix(wrapper, moment, mask)
+    sigma = np.linalg.svd(weighted, compute_uv=False)
+    assert np.linalg.norm(error) == pytest.approx(
+        np.linalg.norm(sigma[-2:]), rel=1e-3
+    )
+
+
+@cases
+def test_singular_values_are_those_of_an_svd_in_float64(case):
+    wrapper, moment, mask = prepared(*case)
+    weighted = weighted_matrix(wrapper, moment, mask)
+    expected = np.linalg.svd(weighted, compute_uv=False)[::-1]
+    for actual in (
+        factorize(*arguments(wrapper, mask)).sigma,
+        singular_values(*arguments(wrapper, mask)),
+    ):
+        np.testing.assert_allclose(
+            actual, expected, rtol=1e-3, atol=1e-3 * expected[-1]
+        )
+
+
+@cases
+def test_slopes_are_the_differences_of_singular_values(case):
+    wrapper, moment, mask = prepared(*case)
+    slopes = factorize(*arguments(wrapper, mask)).slopes
+    units = np.concatenate(list(wrapper.view.axes.values()))
+    for unit in np.unique(units):
+        sigma = []
+        for step in (1e-6, -1e-6):
+            moved = mask.copy()
+            moved[unit] += step
+            weighted = weighted_matrix(wrapper, moment, moved)
+            sigma.append(np.linalg.svd(weighted, compute_uv=False)[::-1])
+        # A unit may be several channels, as in a SeparableConv2D.
+        np.testing.assert_allclose(
+            slopes[:, units == unit].sum(axis=1),
+            (sigma[0] - sigma[1]) / 2e-6,
+            rtol=2e-2,
+            atol=2e-3,
+        )
+
+
+def test_singular_values_of_a_kernel_masked_to_zero_are_zero():
+    wrapper, _, mask = prepared(tall_layer, None, None)
+    sigma = singular_values(*arguments(wrapper, 0 * mask))
+    np.testing.assert_array_equal(sigma, 0)

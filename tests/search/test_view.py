@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+from keras import ops
+from search_helpers import masked_matrix
+from search_helpers import tall_layer
+from search_helpers import wide_layer
+from search_helpers import wrapped
+
+
+@pytest.mark.parametrize("scheme", [1, 2])
+@pytest.mark.parametrize("layer", [tall_layer, wide_layer])
+def test_a_kernel_unfolds_and_folds_back(layer, scheme):
+    wrapper, _ = wrapped(layer(), scheme)
+    view = wrapper.view
+    matrix = view.matrix(wrapper.kernel)
+    assert matrix.shape == view.matrix_shape
+    assert view.is_wide == (matrix.shape[0] < matrix.shape[1])
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(view.kernel(matrix)),
+        ops.convert_to_numpy(wrapper.kernel),
+    )
+
+
+@pytest.mark.parametrize("scheme", [1, 2])
+def test_every_row_and_column_knows_its_channel(scheme):
+    """Marks each channel of a kernel by a number of its own."""
+    view = wrapped(tall_layer(), scheme)[0].view
+    reads = np.broadcast_to(np.arange(5)[:, None], (3, 3, 5, 6))
+    writes = np.broadcast_to(np.arange(6), (3, 3, 5, 6))
+    rows = view.channels(view.rows)[2]
+    columns = view.channels(view.columns)[3]
+    of_rows = ops.convert_to_numpy(view.matrix(reads.astype("float32")))
+    of_columns = ops.convert_to_numpy(view.matrix(writes.astype("float32")))
+    assert (of_rows == rows[:, None]).all()
+    assert (of_columns == columns).all()
+
+
+def test_masks_scale_inputs_and_outputs():
+    wrapper, graph = wrapped(tall_layer())
+    mask = np.random.default_rng(0).uniform(size=graph.unit_count)
+    kernel = wrapper.view.masked(
+        wrapper.kernel, ops.convert_to_tensor(mask, "float32")
+    )
+    expected = masked_matrix(wrapper, mask)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(kernel).reshape(expected.shape),
+        expected,
+        atol=1e-6,
+    )
+
+
+def test_only_the_share_of_the_largest_scale_counts():
+    scale = np.array([1.0, 2, 3, 4, 5, 10])
+    view = wrapped(tall_layer(), scale=scale)[0].view
+    np.testing.assert_allclose(view.scale, scale / 10, rtol=1e-6)
+    view = wrapped(tall_layer(), scheme=2, scale=scale)[0].view
+    assert view.scale == 1
