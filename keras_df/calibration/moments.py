@@ -73,7 +73,7 @@ class _Recorder:
         return layer(*args, **kwargs)
 
     def _record(self, name, layer, tensor):
-        rows = _rows_read(layer, tensor)
+        rows = _rows_read(layer, tensor, self._share)
         if rows is None:
             return
         # Positions are many and alike: a regular sample of them will do.
@@ -114,12 +114,15 @@ def moment_size(layer):
     return channels if channels <= LARGEST_CHANNELS else None
 
 
-def _rows_read(layer, tensor):
-    """What each output position of a layer reads, one row per position."""
+def _rows_read(layer, tensor, enough):
+    """What output positions of a layer read, one row per position.
+
+    All positions, or a sample of at least `enough` of them.
+    """
     if moment_size(layer) is None:
         return None
     if isinstance(layer, layers.Conv2D) and _small_patch(layer):
-        return _patches(layer, tensor)
+        return _patches(layer, tensor, enough)
     if isinstance(layer, layers.SeparableConv2D):
         tensor = ops.depthwise_conv(
             tensor,
@@ -139,14 +142,16 @@ def _small_patch(layer):
     return height * width * channels <= LARGEST_PATCH
 
 
-def _patches(layer, tensor):
+def _patches(layer, tensor, enough):
     if layer.data_format == "channels_first":
         tensor = ops.moveaxis(tensor, 1, -1)
-    if layer.dilation_rate != (1, 1) and layer.strides != (1, 1):
-        # Not both at once in `extract_patches`; positions are a sample anyway.
-        strides = (1, 1)
+    strides = layer.strides
+    if layer.dilation_rate != (1, 1):
+        strides = (1, 1)  # Not both at once in `extract_patches`.
     else:
-        strides = layer.strides
+        positions = math.prod(tensor.shape[:3]) / math.prod(strides)
+        step = max(1, math.isqrt(int(positions / enough)))
+        strides = tuple(stride * step for stride in strides)
     patches = ops.image.extract_patches(
         tensor,
         layer.kernel_size,

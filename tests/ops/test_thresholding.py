@@ -228,3 +228,42 @@ def test_gains_of_a_zero_kernel_are_finite(kind):
     for gamma in (0.0, 1.0):
         for values in function(np.zeros(3, "float32"), gamma):
             assert np.isfinite(np.asarray(values)).all()
+
+
+APPLICATIONS = [
+    *[(27, 32), (147, 64), (144, 24), (32, 192), (320, 1280), (64, 64)],
+    *[(576, 64), (64, 256), (1152, 128), (256, 1024), (2304, 256)],
+    *[(512, 128), (2016, 336), (363, 96), (384, 96), (1024, 512)],
+    *[(4608, 512), (512, 2048), (768, 3072), (2048, 1000)],
+]
+"""Matrices of kernels of `keras.applications`: rows, columns."""
+
+
+def gram_thresholding(x, gamma):
+    """Singular value thresholding in float64, fast on large matrices."""
+    if x.shape[0] < x.shape[1]:
+        return gram_thresholding(x.T, gamma).T
+    values, vectors = np.linalg.eigh(x.T @ x)
+    sigma = np.sqrt(np.maximum(values, 1e-300))
+    gains = np.maximum(0, 1 - gamma / sigma)
+    return x @ (vectors * gains) @ vectors.T
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", APPLICATIONS, ids=str)
+def test_gradients_at_the_sizes_of_applications(shape, gradients):
+    x, weights, direction = RNG.normal(size=(3, *shape))
+    gamma = 0.4 * np.linalg.norm(x, 2)
+    of_x, of_gamma = gradients(
+        weighted(singular_value_thresholding, weights), x, gamma
+    )
+    for got, steps in (
+        (np.sum(of_x * direction), (1e-5 * direction, 0.0)),
+        (of_gamma, (0.0, 1e-5)),
+    ):
+        above = gram_thresholding(x + steps[0], gamma + steps[1])
+        below = gram_thresholding(x - steps[0], gamma - steps[1])
+        wanted = np.sum((above - below) * weights) / 2e-5
+        # Of the size of the gradient: a direction may be nearly orthogonal.
+        scale = max(abs(wanted), np.linalg.norm(of_x) if steps[1] == 0 else 0)
+        assert abs(got - wanted) <= 1e-3 * scale
