@@ -12,11 +12,12 @@ import os
 
 import keras
 import numpy as np
-import tensorflow as tf
-import tensorflow_datasets as tfds
 from absl import app
 from absl import flags
 from absl import logging
+from cifar10_data import BATCH
+from cifar10_data import batches
+from cifar10_data import load_data
 from outcome import accuracy
 from outcome import fine_tune
 from outcome import print_report
@@ -40,30 +41,6 @@ flags.DEFINE_integer("search_steps", 300, "Steps of the search.")
 flags.DEFINE_integer("finetune_epochs", 5, "Epochs of fine-tuning.")
 flags.DEFINE_integer("seed", 0, "Seed of everything random.")
 flags.DEFINE_string("out", "cifar10_out", "Folder to write.")
-
-BATCH = 128
-
-
-def load_data(split):
-    """Images of shape (n, 32, 32, 3), values in 0-255, and labels."""
-    options = {"batch_size": -1}
-    if FLAGS.data_dir:
-        options |= {"data_dir": FLAGS.data_dir, "download": False}
-    data = tfds.as_numpy(tfds.load("cifar10", split=split, **options))
-    return data["image"].astype("float32"), data["label"]
-
-
-def batches(x, y, seed):
-    """Endless shuffled batches, shifted by up to 4 pixels and mirrored."""
-
-    def augment(images, labels):
-        padded = tf.pad(images, [[0, 0], [4, 4], [4, 4], [0, 0]], "REFLECT")
-        shifted = tf.image.random_crop(padded, tf.shape(images))
-        return tf.image.random_flip_left_right(shifted), labels
-
-    data = tf.data.Dataset.from_tensor_slices((x, y))
-    data = data.shuffle(len(x), seed=seed).repeat().batch(BATCH)
-    return data.map(augment, num_parallel_calls=2).prefetch(2)
 
 
 def make_plan(model, train, samples):
@@ -96,8 +73,8 @@ def main(argv):
     keras.utils.set_random_seed(FLAGS.seed)
     os.makedirs(FLAGS.out, exist_ok=True)
     model = keras.models.load_model(FLAGS.model)
-    x, y = load_data("train")
-    x_test, y_test = load_data("test")
+    x, y = load_data("train", FLAGS.data_dir)
+    x_test, y_test = load_data("test", FLAGS.data_dir)
     train = batches(x, y, FLAGS.seed)
     report = {"accuracy_before": accuracy(model, x_test, y_test)}
 

@@ -1,7 +1,5 @@
 """Cached relaxation against the exact one, and against its own differences."""
 
-import itertools
-
 import keras
 import numpy as np
 import pytest
@@ -243,14 +241,16 @@ def assert_stays_finite(search, steps):
     logits = np.ones(search.logits.shape)
     logits[: len(logits) // 2] = 0
     search.logits.assign(logits)
-    data = itertools.repeat((x, np.ones((8, 2), "float32")), steps)
-    search.fit((batch for batch in data), steps_per_epoch=steps, verbose=0)
+    batch = x, np.ones((8, 2), "float32")
+    data = (batch for _ in range(steps))
+    search.fit(data, steps_per_epoch=steps, verbose=0)
     for variable in search.variables:
         value = ops.convert_to_numpy(variable)
         if value.dtype.kind == "f":
             assert np.isfinite(value).all(), variable.path
 
 
+@pytest.mark.filterwarnings("ignore:`shuffle=True` was passed")
 @pytest.mark.parametrize("spectra", ["cached", "exact"])
 @pytest.mark.parametrize("shrinkage", ["tanh", "svt"])
 @pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS.keys())
@@ -260,6 +260,7 @@ def test_degenerate_kernels_stay_finite(kernel, shrinkage, spectra):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`shuffle=True` was passed")
 @pytest.mark.parametrize("spectra", ["cached", "exact"])
 @pytest.mark.parametrize(
     "policy", ["float32", "mixed_bfloat16", "mixed_float16"]

@@ -1,0 +1,261 @@
+"""Accuracy at the same cost: the search, its parts, and baselines.
+
+Every method compresses the same trained networks to the same shares of their
+multiply-accumulates, on the same data, and is fine-tuned by the same recipe.
+
+    python examples/benchmarks/accuracy.py --data_dir ~/tensorflow_datasets \\
+        --models resnet20_cifar10.keras,resnet56_cifar10.keras
+    python examples/benchmarks/accuracy.py --table
+
+One line per run is appended to a JSON lines file; runs that are in it are not
+repeated, so the script may be stopped at any time.
+"""
+
+import collections
+import itertools
+import json
+import os
+import pathlib
+import statistics
+import sys
+import time
+
+import keras
+from absl import app
+from absl import flags
+from absl import logging
+
+import keras_df as kdf
+
+sys.path.append(str(pathlib.Path(__file__).parents[1]))
+
+from cifar10_data import BATCH  # noqa: E402
+from cifar10_data import batches  # noqa: E402
+from cifar10_data import load_data  # noqa: E402
+from outcome import accuracy  # noqa: E402
+from outcome import fine_tune  # noqa: E402
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string(
+    "data_dir", "", "Folder of prepared tfds data; empty to download."
+)
+flags.DEFINE_list("models", [], "Trained models, `.keras`.")
+flags.DEFINE_list("budgets", ["0.5", "0.4", "0.25"], "Shares of the MACs.")
+flags.DEFINE_list("methods", [], "Names in METHODS; empty for all.")
+flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of everything random.")
+flags.DEFINE_list("epochs", ["1", "5"], "Epochs of fine-tuning to try.")
+flags.DEFINE_integer("search_steps", 300, "Steps of a search.")
+flags.DEFINE_bool("table", False, "Only print the table of the results.")
+flags.DEFINE_string(
+    "out", "examples/benchmarks/results/accuracy.jsonl", "File to append."
+)
+
+CALIBRATION = 12 * BATCH
+
+PAPER = kdf.SearchConfig(
+    mask="plain",
+    shrinkage="svt",
+    metric="weights",
+    normalization="inference",
+    rank_steepness=(5.0, 5.0),
+    penalty=1.0,
+    ramp=1e-3,
+)
+"""Algorithm 1 and Table 2 of the paper."""
+
+
+def search(budget, config=None, constraints=None):
+    """A method: one search."""
+
+    def compress(model, train, samples):
+        searched = kdf.SearchModel(model, budget, constraints, config)
+        searched.compile(
+            optimizer=keras.optimizers.Adam(1e-2),
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        )
+        searched.fit(
+            train,
+            epochs=1,
+            steps_per_epoch=FLAGS.search_steps,
+            shuffle=False,
+            verbose=0,
+        )
+        plan = searched.plan()
+        return kdf.compress(model, plan, calibration=samples)
+
+    return compress
+
+
+def two_stages(share):
+    """A method: prune half of the way, then decompose what is left."""
+    halfway = share**0.5
+
+    def compress(model, train, samples):
+        pruned = search(
+            kdf.MACs(halfway), constraints=kdf.Constraints(decompose=False)
+        )(model, train, samples)
+        kdf.recalibrate(pruned, train, steps=50)
+        rest = share * kdf.count(model).macs / kdf.count(pruned).macs
+        return search(kdf.MACs(rest), constraints=kdf.Constraints(prune=False))(
+            pruned, train, samples
+        )
+
+    return compress
+
+
+def baseline(function, share, **options):
+    """A method: a plan without a search."""
+
+    def compress(model, train, samples):
+        del train
+        if options.get("calibration", ...) is None:
+            options["calibration"] = samples
+        plan = function(model, kdf.MACs(share), **options)
+        return kdf.compress(model, plan, calibration=samples)
+
+    return compress
+
+
+def searched(**options):
+    """Names of `search`'s options -> a function of the share of the MACs."""
+    return lambda share: search(kdf.MACs(share), **options)
+
+
+def planned(function, **options):
+    return lambda share: baseline(function, share, **options)
+
+
+METHODS = {
+    "df": searched(),
+    "df as in the paper": searched(config=PAPER),
+    "filters only (DML-S)": searched(
+        constraints=kdf.Constraints(decompose=False)
+    ),
+    "ranks only (DTL-S)": searched(constraints=kdf.Constraints(prune=False)),
+    "constant steepness": searched(
+        config=kdf.SearchConfig(mask_steepness=(20.0, 20.0))
+    ),
+    "scheme 2": searched(constraints=kdf.Constraints(scheme=2)),
+    "two stages": two_stages,
+    "L1 magnitude": planned(kdf.baselines.magnitude),
+    "geometric median": planned(kdf.baselines.geometric_median),
+    "BatchNormalization scale": planned(kdf.baselines.batch_norm_scale),
+    "random filters": planned(kdf.baselines.random),
+    "uniform rank": planned(kdf.baselines.uniform_rank),
+    "SVD energy": planned(kdf.baselines.energy),
+    "SVD energy of activations": planned(
+        kdf.baselines.energy, calibration=None
+    ),
+}
+"""Name -> function of the share of the MACs -> method."""
+
+
+def run(method, path, share, seed, data):
+    """One method on one network. Returns what was measured."""
+    keras.utils.set_random_seed(seed)
+    (x, y), test = data
+    model = keras.models.load_model(path)
+    train = batches(x, y, seed)
+    start = time.perf_counter()
+    small = METHODS[method](share)(model, train, x[:CALIBRATION])
+    seconds = time.perf_counter() - start
+    kdf.recalibrate(small, train, steps=50)
+    before, after = kdf.count(model), kdf.count(small)
+    found = {"recalibrated": accuracy(small, *test)}
+    for epochs in FLAGS.epochs:
+        tuned = keras.models.clone_model(small)
+        tuned.set_weights(small.get_weights())
+        steps = int(epochs) * (len(x) // BATCH)
+        fine_tune(tuned, train, steps, learning_rate=0.02)
+        found[f"epochs_{epochs}"] = accuracy(tuned, *test)
+    return {
+        "macs": after.macs / before.macs,
+        "params": after.params / before.params,
+        "seconds": seconds,
+        "accuracy": found,
+    }
+
+
+def read_records():
+    if not os.path.exists(FLAGS.out):
+        return []
+    with open(FLAGS.out, encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def key_of(record):
+    names = ("network", "budget", "method", "seed", "search_steps")
+    return tuple(record[name] for name in names)
+
+
+def wanted():
+    """Yields the keys of all runs that the flags ask for, with the path."""
+    methods = FLAGS.methods or list(METHODS)
+    for seed, path, share, method in itertools.product(
+        FLAGS.seeds, FLAGS.models, FLAGS.budgets, methods
+    ):
+        yield (
+            path,
+            {
+                "network": pathlib.Path(path).stem,
+                "budget": float(share),
+                "method": method,
+                "seed": int(seed),
+                "search_steps": FLAGS.search_steps,
+            },
+        )
+
+
+def table(records):
+    """Mean and standard deviation over the seeds, as Markdown."""
+    rows = collections.defaultdict(list)
+    for record in records:
+        place = record["network"], record["budget"], record["method"]
+        rows[place].append(record["accuracy"])
+    columns = list(dict.fromkeys(k for x in rows.values() for k in x[0]))
+    lines = [
+        f"| network | MACs | method | {' | '.join(columns)} | runs |",
+        "|---" * (4 + len(columns)) + "|",
+    ]
+    for (network, share, method), runs in sorted(
+        rows.items(), key=lambda row: (row[0][0], -row[0][1])
+    ):
+        cells = [_mean([x[k] for x in runs if k in x]) for k in columns]
+        lines.append(
+            f"| {network} | {share:.0%} | {method} | {' | '.join(cells)} | "
+            f"{len(runs)} |"
+        )
+    return "\n".join(lines)
+
+
+def _mean(values):
+    if not values:
+        return "-"
+    mean = f"{100 * statistics.mean(values):.1f}"
+    if len(values) == 1:
+        return mean
+    return f"{mean} ± {100 * statistics.stdev(values):.1f}"
+
+
+def main(argv):
+    del argv
+    logging.set_verbosity(logging.WARNING)
+    if not FLAGS.table:
+        data = [load_data(x, FLAGS.data_dir) for x in ("train", "test")]
+        os.makedirs(os.path.dirname(FLAGS.out) or ".", exist_ok=True)
+        done = {key_of(record) for record in read_records()}
+        for path, record in wanted():
+            if key_of(record) in done:
+                continue
+            record |= run(
+                record["method"], path, record["budget"], record["seed"], data
+            )
+            with open(FLAGS.out, "a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+            print(record, flush=True)
+            keras.utils.clear_session(free_memory=True)
+    print(table(read_records()))
+
+
+if __name__ == "__main__":
+    app.run(main)
