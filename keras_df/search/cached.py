@@ -144,8 +144,9 @@ class CachedRelaxation(keras.layers.Layer):
 
         Returns:
             Tuple of a list with one float32 tensor per wrapper, its relaxed
-            kernel, and a tensor with the soft rank (Eq. 13) of each kernel
-            that may become a pair.
+            kernel, or a pair of which it is the product where the wrapper
+            takes pairs, and a tensor with the soft rank (Eq. 13) of each
+            kernel that may become a pair.
 
         Reference: Eqs. 9 to 11 of the paper.
         """
@@ -183,6 +184,8 @@ class CachedRelaxation(keras.layers.Layer):
     def _thresholded(self, index, gains, rows, columns):
         """One kernel's matrix. The small factor takes the gains and masks."""
         left, right = self.left[index].value, self.right[index].value
+        if self._kernels[index].takes_pairs:
+            return rows[:, None] * left, gains[:, None] * right * columns
         if self._kernels[index].view.is_wide:
             small = rows[:, None] * left * gains
             return ops.matmul(small, right) * columns
@@ -190,13 +193,17 @@ class CachedRelaxation(keras.layers.Layer):
         return rows[:, None] * ops.matmul(left, small)
 
     def _assemble(self, mask, matrices):
-        matrices = iter(matrices)
-        return [
-            wrapper.view.masked(wrapper.kernel, mask)
-            if wrapper.view.scheme is None
-            else wrapper.view.kernel(next(matrices))
-            for wrapper in self._wrappers
-        ]
+        """Kernels of all wrappers, in order; pairs stay as they are."""
+        matrices, kernels = iter(matrices), []
+        for wrapper in self._wrappers:
+            if wrapper.view.scheme is None:
+                kernels.append(wrapper.view.masked(wrapper.kernel, mask))
+                continue
+            matrix = next(matrices)
+            if not wrapper.takes_pairs:
+                matrix = wrapper.view.kernel(matrix)
+            kernels.append(matrix)
+        return kernels
 
 
 def _channel_of_lines(view, axes, starts):

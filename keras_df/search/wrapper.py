@@ -51,6 +51,15 @@ class CompressibleLayer(keras.layers.Wrapper):
     def _variable(self):
         return getattr(self.layer, self.view.attribute)
 
+    @property
+    def takes_pairs(self):
+        """Whether `use` takes two matrices of which the kernel is the product.
+
+        A Dense layer may read few vectors. To multiply each of them twice is
+        then less than to multiply out the kernel.
+        """
+        return type(self.layer) is keras.layers.Dense
+
     def use(self, kernel):
         """Sets the kernel that the next calls run with; None to forget it."""
         self._relaxed = kernel
@@ -58,9 +67,22 @@ class CompressibleLayer(keras.layers.Wrapper):
     def call(self, inputs, **kwargs):
         if self._relaxed is None:
             return self.layer(inputs, **kwargs)
-        kernel = self._variable
+        kernel, relaxed = self._variable, self._relaxed
+        if isinstance(relaxed, tuple):
+            if len(inputs.shape) == 2:
+                return self._call_as_pair(inputs)
+            relaxed = ops.matmul(*relaxed)
         # A stateless scope hides the one around it, so it names every value.
         values = [(v, v.value) for v in self.layer.variables if v is not kernel]
-        values.append((kernel, self._relaxed))
+        values.append((kernel, relaxed))
         with keras.StatelessScope(state_mapping=values):
             return self.layer(inputs, **kwargs)
+
+    def _call_as_pair(self, inputs):
+        layer, dtype = self.layer, self.layer.compute_dtype
+        x = ops.cast(inputs, dtype)
+        for matrix in self._relaxed:
+            x = ops.matmul(x, ops.cast(matrix, dtype))
+        if layer.bias is not None:
+            x = ops.add(x, ops.cast(layer.bias.value, dtype))
+        return x if layer.activation is None else layer.activation(x)

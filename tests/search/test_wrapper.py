@@ -1,4 +1,6 @@
 import numpy as np
+import pytest
+from keras import layers
 from keras import ops
 from search_helpers import separable_layer
 from search_helpers import wrapped
@@ -27,3 +29,24 @@ def test_a_moment_is_a_weight_that_starts_as_the_identity():
     np.testing.assert_array_equal(wrapper.moment_array, np.eye(10))
     assert any(weight is wrapper.moment for weight in wrapper.weights)
     assert wrapped(separable_layer())[0].moment_array is None
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (4, 3, 5)])
+@pytest.mark.parametrize(
+    "options", [{}, {"activation": "relu"}, {"use_bias": False}]
+)
+def test_a_dense_layer_runs_with_a_pair(shape, options):
+    layer = layers.Dense(6, name="layer", **options)
+    wrapper, _ = wrapped(layer)
+    assert wrapper.takes_pairs
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=shape).astype("float32")
+    first, second = rng.normal(size=(5, 2)), rng.normal(size=(2, 6))
+    pair = [ops.convert_to_tensor(a, "float32") for a in (first, second)]
+    wrapper.use(tuple(pair))
+    actual = ops.convert_to_numpy(wrapper(x))
+    wrapper.use(None)
+    layer.kernel.assign(first @ second)
+    np.testing.assert_allclose(
+        actual, ops.convert_to_numpy(layer(x)), rtol=1e-4, atol=1e-5
+    )
