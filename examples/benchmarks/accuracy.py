@@ -13,14 +13,13 @@ repeated, so the script may be stopped at any time.
 
 import collections
 import itertools
-import json
-import os
 import pathlib
 import statistics
 import sys
 import time
 
 import keras
+import records
 from absl import app
 from absl import flags
 from absl import logging
@@ -176,13 +175,6 @@ def run(method, path, share, seed, data):
     }
 
 
-def read_records():
-    if not os.path.exists(FLAGS.out):
-        return []
-    with open(FLAGS.out, encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
-
-
 def key_of(record):
     names = ("network", "budget", "method", "seed", "search_steps")
     return tuple(record[name] for name in names)
@@ -206,10 +198,10 @@ def wanted():
         )
 
 
-def table(records):
+def table(found):
     """Mean and standard deviation over the seeds, as Markdown."""
     rows = collections.defaultdict(list)
-    for record in records:
+    for record in found:
         place = record["network"], record["budget"], record["method"]
         rows[place].append(record["accuracy"])
     columns = list(dict.fromkeys(k for x in rows.values() for k in x[0]))
@@ -242,19 +234,17 @@ def main(argv):
     logging.set_verbosity(logging.WARNING)
     if not FLAGS.table:
         data = [load_data(x, FLAGS.data_dir) for x in ("train", "test")]
-        os.makedirs(os.path.dirname(FLAGS.out) or ".", exist_ok=True)
-        done = {key_of(record) for record in read_records()}
+        done = {key_of(record) for record in records.read(FLAGS.out)}
         for path, record in wanted():
             if key_of(record) in done:
                 continue
             record |= run(
                 record["method"], path, record["budget"], record["seed"], data
             )
-            with open(FLAGS.out, "a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
+            records.append(FLAGS.out, record)
             print(record, flush=True)
             keras.utils.clear_session(free_memory=True)
-    print(table(read_records()))
+    print(table(records.read(FLAGS.out)))
 
 
 if __name__ == "__main__":

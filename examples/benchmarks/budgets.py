@@ -13,11 +13,10 @@ not made again.
 """
 
 import collections
-import json
-import os
 
 import keras
 import numpy as np
+import records
 from absl import app
 from absl import flags
 from absl import logging
@@ -99,13 +98,6 @@ def attempt(method, model, budget):
     return record | {"status": "kept"}
 
 
-def read_records():
-    if not os.path.exists(FLAGS.out):
-        return []
-    with open(FLAGS.out, encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
-
-
 def key_of(record):
     names = ("model", "budget", "share", "method", "round_to", "image_size")
     return tuple(record[name] for name in names)
@@ -135,16 +127,14 @@ def examine(name, done):
 def main(argv):
     del argv
     logging.set_verbosity(logging.WARNING)
-    os.makedirs(os.path.dirname(FLAGS.out) or ".", exist_ok=True)
-    done = {key_of(record) for record in read_records()}
+    done = {key_of(record) for record in records.read(FLAGS.out)}
     for name in FLAGS.models:
         for record in examine(name, done):
-            with open(FLAGS.out, "a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
+            records.append(FLAGS.out, record)
             if record["status"] not in ("kept", "refused"):
                 print(record, flush=True)
         print(f"{name} done", flush=True)
-    counts = collections.Counter(x["status"] for x in read_records())
+    counts = collections.Counter(x["status"] for x in records.read(FLAGS.out))
     print(", ".join(f"{n} {status}" for status, n in counts.items()))
 
 

@@ -4,19 +4,23 @@ A plain step is the forward and backward pass of the frozen network: the same
 layers on the same batch, and the gradient of the loss with respect to every
 kernel, without an update. Steps of all kinds are interleaved in one process.
 
-    python examples/benchmarks/search_step.py --out step.jsonl
-    python examples/benchmarks/search_step.py --models=scaling --out step.jsonl
-    python examples/benchmarks/search_step.py --table --out step.jsonl
+    python examples/benchmarks/search_step.py
+    python examples/benchmarks/search_step.py --models=scaling
+    python examples/benchmarks/search_step.py --table
+
+One line per model is appended to a JSON lines file; models that are in it are
+not timed again.
 """
 
+import functools
 import gc
-import json
-import pathlib
+import itertools
 import statistics
 import time
 
 import keras
 import numpy as np
+import records
 from absl import app
 from absl import flags
 from keras import layers
@@ -37,7 +41,9 @@ flags.DEFINE_list(
 )
 flags.DEFINE_integer("repeats", 5, "Interleaved repetitions.", lower_bound=1)
 flags.DEFINE_bool("jit", False, "Compile the steps with XLA.")
-flags.DEFINE_string("out", None, "File for results, one JSON line per model.")
+flags.DEFINE_string(
+    "out", "examples/benchmarks/results/search_step.jsonl", "File to append."
+)
 flags.DEFINE_bool("table", False, "Only print the table of the results.")
 
 WIDTHS = {64: 56, 128: 28, 256: 14, 512: 7, 1024: 7, 2048: 7}
@@ -82,19 +88,20 @@ def chain(width, depth, kernel_size=3):
 
 
 def cases(name):
-    """Yields `(label, model, batch size)` of a name of the flag `models`."""
+    """Yields `(label, constructor, batch size)` of a name in `models`."""
     if name == "scaling":
-        for width in WIDTHS:
-            for size in (1, 3):
-                label = f"width {width}, depth 2, {size} x {size}"
-                yield label, chain(width, 2, size), 32
+        for width, size in itertools.product(WIDTHS, (1, 3)):
+            label = f"width {width}, depth 2, {size} x {size}"
+            yield label, functools.partial(chain, width, 2, size), 32
         for depth in (4, 16, 64):
-            yield f"width 64, depth {depth}, 3 x 3", chain(64, depth), 8
+            label = f"width 64, depth {depth}, 3 x 3"
+            yield label, functools.partial(chain, 64, depth), 8
     elif name in ("ResNet20", "ResNet56"):
-        yield name, residual_network(int(name[6:])), 128
+        depth = int(name.removeprefix("ResNet"))
+        yield name, functools.partial(residual_network, depth), 128
     else:
         constructor = getattr(keras.applications, name)
-        yield name, constructor(weights=None), 32
+        yield name, functools.partial(constructor, weights=None), 32
 
 
 class Observer(keras.optimizers.Optimizer):
@@ -207,14 +214,14 @@ def _ratios(seconds):
     }
 
 
-def table(records):
+def table(found):
     """The results as Markdown."""
     lines = [
         "| model | batch | plain step (s) | search step | all renewed | "
         "exact | SVD |",
         "|---|---|---|---|---|---|---|",
     ]
-    for record in records:
+    for record in found:
         columns = ("cached", "cached_and_renewed", "exact", "svd")
         ratios = [
             f"{record['ratios'][x]:.2f}x" if x in record["ratios"] else "-"
@@ -228,24 +235,17 @@ def table(records):
 
 def main(argv):
     del argv
-    out = pathlib.Path(FLAGS.out) if FLAGS.out else None
-    known = []
-    if out and out.exists():
-        known = [json.loads(line) for line in out.read_text().splitlines()]
+    timed_before = {record["model"] for record in records.read(FLAGS.out)}
     for name in [] if FLAGS.table else FLAGS.models:
-        for label, model, batch_size in cases(name):
-            if any(record["model"] == label for record in known):
+        for label, make, batch_size in cases(name):
+            if label in timed_before:
                 continue
-            record = measure(label, model, batch_size)
-            known.append(record)
+            record = measure(label, make(), batch_size)
+            records.append(FLAGS.out, record)
             print(table([record]).splitlines()[-1], flush=True)
-            if out:
-                with out.open("a") as file:
-                    file.write(json.dumps(record) + "\n")
-            del model
             keras.utils.clear_session()
             gc.collect()
-    print(table(known))
+    print(table(records.read(FLAGS.out)))
 
 
 if __name__ == "__main__":
