@@ -167,10 +167,10 @@ class SearchModel(keras.Model):
         """Computes the relaxed kernels, and what the relaxed model costs.
 
         Returns:
-            Tuple of a list with one tensor per wrapper, its relaxed kernel,
-            a tensor with the soft rank of each wrapper, 0 for those that stay
-            dense, and a tensor with the cost in each budget's resource as a
-            share of the original.
+            Tuple of a list with the relaxed kernel of each wrapper, as
+            `CachedRelaxation.relax` returns it, a tensor with the soft rank
+            of each wrapper, 0 for those that stay dense, and a tensor with
+            the cost in each budget's resource as a share of the original.
         """
         mask = self._mask()
         kernels, ranks = self.relaxation.relax(
