@@ -5,3 +5,4 @@ from keras_df.calibration.data import iterate_batches as iterate_batches
 from keras_df.calibration.data import take_batches as take_batches
 from keras_df.calibration.moments import moment_size as moment_size
 from keras_df.calibration.moments import second_moments as second_moments
+from keras_df.calibration.moments import weigh as weigh

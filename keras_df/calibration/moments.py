@@ -114,6 +114,22 @@ def moment_size(layer):
     return channels if channels <= LARGEST_CHANNELS else None
 
 
+def weigh(moment, matrix):
+    """Multiplies each block of rows of an array by a moment, if there is one.
+
+    Args:
+        moment: Array of shape `(n, n)`, or None.
+        matrix: Array of shape `(blocks * n, columns)`.
+
+    Returns:
+        Array of the shape of `matrix`.
+    """
+    if moment is None:
+        return matrix
+    blocks = matrix.reshape(-1, len(moment), matrix.shape[1])
+    return np.matmul(moment, blocks).reshape(matrix.shape)
+
+
 def _rows_read(layer, tensor, enough):
     """What output positions of a layer read, one row per position.
 

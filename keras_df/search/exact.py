@@ -42,7 +42,9 @@ class ExactRelaxation(keras.layers.Layer):
 
     def refresh(self, mask=None, tolerance=None):
         """Takes up the wrappers' second moments; the rest is never stale."""
-        del mask, tolerance
+        del mask
+        if tolerance is not None:
+            return  # Masks may have moved, the moments have not.
         for wrapper, (root, inverse) in zip(self._wrappers, self._roots):
             if root is None:
                 continue

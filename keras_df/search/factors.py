@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from keras import ops
 
+from keras_df.calibration import weigh
+
 SMALLEST_MASK = 1e-3
 """Masks below this are factored as if they were this, never divided by 0."""
 
@@ -84,7 +86,7 @@ def _masked(view, kernel, masks):
 
 
 def _tall_gram(matrix, weights, moment):
-    weighted = _weigh(moment, matrix)
+    weighted = weigh(moment, matrix)
     return weights[:, None] * (matrix.T @ weighted) * weights, weighted
 
 
@@ -102,7 +104,7 @@ def _wide_gram(matrix, weights, moment):
     # Any root will do, and this one is the cheapest.
     root = None if moment is None else np.linalg.cholesky(moment.astype(float))
     root = None if root is None else root.T.astype("float32")
-    weighted = _weigh(root, matrix) * weights
+    weighted = weigh(root, matrix) * weights
     return weighted @ weighted.T, weighted, root
 
 
@@ -112,7 +114,7 @@ def _wide(matrix, columns, scale, moment):
     directions = vectors.T @ weighted
     left, dual = vectors, vectors
     if root is not None:
-        left, dual = _weigh(np.linalg.inv(root), left), _weigh(root.T, dual)
+        left, dual = weigh(np.linalg.inv(root), left), weigh(root.T, dual)
     of_columns = (directions**2).T / _floored(sigma)
     return (left, directions / scale, sigma), sigma * left * dual, of_columns
 
@@ -129,14 +131,6 @@ def _floored(sigma):
 
 def _column(scale):
     return scale[:, None] if np.ndim(scale) else scale
-
-
-def _weigh(moment, matrix):
-    """Multiplies each block of rows of a matrix by a moment."""
-    if moment is None:
-        return matrix
-    blocks = matrix.reshape(-1, len(moment), matrix.shape[1])
-    return (moment @ blocks).reshape(matrix.shape)
 
 
 def _per_channel(view, axes, of_lines):

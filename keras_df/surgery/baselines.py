@@ -15,11 +15,11 @@ from keras_df.budgets.schemes import kernel_matrix
 from keras_df.budgets.schemes import spectral_energy
 from keras_df.calibration import second_moments
 from keras_df.calibration import take_batches
+from keras_df.calibration import weigh
 from keras_df.graph import analyze
 from keras_df.graph.scales import norms_behind
 from keras_df.graph.scales import output_scales
 from keras_df.plan import CompressionPlan
-from keras_df.surgery.factors import weigh
 
 _ALLOCATIONS = ("uniform", "global")
 

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from keras_df.calibration import weigh
+
 
 def low_rank_factors(matrix, rank, moment=None, scale=None):
     """Splits a matrix into two factors of a given rank.
@@ -34,7 +36,7 @@ def low_rank_factors(matrix, rank, moment=None, scale=None):
         return _truncated_svd(matrix, rank)
     scale = np.ones(matrix.shape[1]) if scale is None else scale
     scaled = matrix * scale
-    weighted = scaled if moment is None else weigh(moment, scaled)
+    weighted = weigh(moment, scaled)
     _, vectors = np.linalg.eigh(scaled.T @ weighted)
     top = vectors[:, ::-1][:, :rank]
     return _balanced(scaled @ top, top.T / scale)
@@ -52,12 +54,6 @@ def _truncated_svd(matrix, rank):
     sigma = np.linalg.norm(projected, axis=0)
     root = np.sqrt(np.maximum(sigma, 1e-150))
     return projected / root, root[:, None] * top.T
-
-
-def weigh(moment, matrix):
-    """Multiplies each block of rows of a matrix by a moment."""
-    blocks = matrix.reshape(-1, len(moment), matrix.shape[1])
-    return np.matmul(moment, blocks).reshape(matrix.shape)
 
 
 def _balanced(first, second):
