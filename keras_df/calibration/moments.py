@@ -27,6 +27,7 @@ _TRANSPOSED_LAYERS = (
     layers.Conv2DTranspose,
     layers.Conv3DTranspose,
 )
+_LINEAR_LAYERS = (layers.Conv2D, layers.Dense, layers.SeparableConv2D)
 _CHANNEL_LAYERS = (layers.Conv1D, layers.Conv2D, layers.Conv3D, layers.Dense)
 
 
@@ -77,8 +78,7 @@ class _Recorder:
         if rows is None:
             return
         # Positions are many and alike: a regular sample of them will do.
-        stride = max(1, rows.shape[0] // self._share)
-        rows = ops.cast(rows[::stride], "float32")
+        rows = ops.cast(rows[:: _stride(rows, self._share)], "float32")
         moment = ops.convert_to_numpy(ops.matmul(ops.transpose(rows), rows))
         if name in self._sums:
             self._sums[name] += moment
@@ -130,6 +130,30 @@ def weigh(moment, matrix):
     return np.matmul(moment, blocks).reshape(matrix.shape)
 
 
+def linear_rows(layer, tensor, enough):
+    """The rows that a layer multiplies by the Scheme 1 matrix of its kernel.
+
+    Args:
+        layer: A layer with a kernel.
+        tensor: What the layer reads.
+        enough: Number of rows that are enough.
+
+    Returns:
+        Float32 tensor with one row per output position: all positions, or a
+        regular sample of at least `enough`. None for layers that are not one
+        product of matrices, or of one too large.
+    """
+    if type(layer) not in _LINEAR_LAYERS or moment_size(layer) is None:
+        return None
+    if type(layer) is layers.Conv2D:
+        if math.prod(layer.kernel.shape[:-1]) > LARGEST_CHANNELS:
+            return None
+        rows = _patches(layer, tensor, enough)
+    else:
+        rows = _channel_rows(layer, tensor)
+    return ops.cast(rows[:: _stride(rows, enough)], "float32")
+
+
 def _rows_read(layer, tensor, enough):
     """What output positions of a layer read, one row per position.
 
@@ -139,6 +163,10 @@ def _rows_read(layer, tensor, enough):
         return None
     if isinstance(layer, layers.Conv2D) and _small_patch(layer):
         return _patches(layer, tensor, enough)
+    return _channel_rows(layer, tensor)
+
+
+def _channel_rows(layer, tensor):
     if isinstance(layer, layers.SeparableConv2D):
         tensor = ops.depthwise_conv(
             tensor,
@@ -151,6 +179,10 @@ def _rows_read(layer, tensor, enough):
     axis = -1 if isinstance(layer, layers.Dense) else channel_axis(layer)
     tensor = ops.moveaxis(tensor, axis, -1)
     return ops.reshape(tensor, (-1, tensor.shape[-1]))
+
+
+def _stride(rows, enough):
+    return max(1, rows.shape[0] // enough)
 
 
 def _small_patch(layer):

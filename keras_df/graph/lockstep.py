@@ -6,7 +6,6 @@ from dataclasses import field
 from typing import Any
 
 import keras
-from keras import ops
 from keras import tree
 
 from keras_df.graph.walk import is_graph

@@ -1,5 +1,7 @@
 """recalibrate: BatchNormalization statistics of a compressed model."""
 
+import functools
+
 import keras
 import numpy as np
 from keras import layers
@@ -38,20 +40,46 @@ def recalibrate(model: keras.Model, data, steps: int = 50) -> None:
     ]
     if not norms:
         return
+
+    def batches():
+        for batch in take_batches(data, steps):
+            batch = keras.tree.map_structure(ops.convert_to_tensor, batch)
+            yield functools.partial(model, batch, training=True)
+
+    _measure(norms, batches())
+
+
+def recalibrate_layer(norm, calls):
+    """Measures the statistics of one layer anew.
+
+    Args:
+        norm: BatchNormalization layer, modified in place.
+        calls: List with, per batch, the `(args, kwargs)` it is called with.
+    """
+    _measure(
+        [norm],
+        (
+            functools.partial(norm, *args, **{**kwargs, "training": True})
+            for args, kwargs in calls
+        ),
+    )
+
+
+def _measure(norms, runs):
+    """Pools the statistics that layers see while functions are run."""
     settings = [(norm.momentum, norm.trainable) for norm in norms]
     before = [_statistics(norm) for norm in norms]
     try:
         for norm in norms:
             # The moving statistics become those of the last batch.
             norm.trainable, norm.momentum = True, 0.0
-        sums = None
-        batches = take_batches(data, steps)
-        for batch in batches:
-            batch = keras.tree.map_structure(ops.convert_to_tensor, batch)
-            model(batch, training=True)
+        sums, count = None, 0
+        for run in runs:
+            run()
             seen = [_raw_moments(norm) for norm in norms]
             sums = seen if sums is None else _add(sums, seen)
-        after = [_pooled(total, len(batches)) for total in sums]
+            count += 1
+        after = [_pooled(total, count) for total in sums]
         if not all(np.isfinite(x).all() for pair in after for x in pair):
             raise ValueError(
                 "The data gives BatchNormalization statistics that are not "

@@ -1,0 +1,135 @@
+"""Layer-wise reconstruction: kernels fitted to what the original computes.
+
+What is cut out of one layer reaches the layers behind it. Each kernel is
+therefore fitted, in order of execution, so that on what the compressed layers
+before it give it writes what the original wrote.
+"""
+
+import numpy as np
+from keras import layers
+from keras import ops
+
+from keras_df.budgets.schemes import kernel_matrix
+from keras_df.calibration import linear_rows
+from keras_df.graph.lockstep import run_side_by_side
+from keras_df.surgery.recalibrate import recalibrate_layer
+
+SAMPLES = 32768
+"""Number of output positions that each kernel is fitted on, about."""
+
+RIDGE = 0.01
+"""How much the kernel as it is counts, as a share of the mean moment."""
+
+
+class Fit:
+    """A least-squares fit of a kernel's matrix, towards a prior one.
+
+    Args:
+        prior: Array of shape `(rows, columns)`, the matrix to stay near to.
+        is_centered: Whether the means of inputs and outputs are left out.
+    """
+
+    def __init__(self, prior, is_centered):
+        self._prior = prior
+        self._is_centered = is_centered
+        height, width = prior.shape
+        self._count = 0
+        self._moment = np.zeros((height, height))
+        self._cross = np.zeros((height, width))
+        self._means = [np.zeros(height), np.zeros(width)]
+
+    def add(self, inputs, targets):
+        """Adds samples.
+
+        Args:
+            inputs: Tensor of shape `(samples, rows)`.
+            targets: Tensor of shape `(samples, columns)`.
+        """
+        self._count += inputs.shape[0]
+        transposed = ops.transpose(inputs)
+        self._moment += ops.convert_to_numpy(ops.matmul(transposed, inputs))
+        self._cross += ops.convert_to_numpy(ops.matmul(transposed, targets))
+        for mean, values in zip(self._means, (inputs, targets)):
+            mean += ops.convert_to_numpy(ops.sum(values, axis=0))
+
+    def solve(self):
+        """Returns the matrix, the moment of the inputs, and the bias."""
+        moment, cross = self._moment / self._count, self._cross / self._count
+        of_inputs, of_targets = (mean / self._count for mean in self._means)
+        if self._is_centered:
+            moment = moment - np.outer(of_inputs, of_inputs)
+            cross = cross - np.outer(of_inputs, of_targets)
+        ridge = max(RIDGE * np.trace(moment) / len(moment), 1e-12)
+        moment[np.diag_indices(len(moment))] += ridge
+        matrix = np.linalg.solve(moment, cross + ridge * self._prior)
+        return matrix, moment, of_targets - of_inputs @ matrix
+
+
+class Reconstruction:
+    """Fits the kernels of a compressed model, one after the other.
+
+    Args:
+        surgeon: The `Surgeon` that has built the compressed model.
+        graph: `ChannelGraph` of the original.
+        scales: Dict from `output_scales`.
+    """
+
+    def __init__(self, surgeon, graph, scales):
+        self._surgeon = surgeon
+        self._scales = scales
+        # By operation: a shared one is reached by several paths.
+        self._nodes = {id(x.operation): x for x in graph.nodes.values()}
+
+    def run(self, model, batches):
+        """Fits the kernels.
+
+        Args:
+            model: The original model.
+            batches: List with, per batch, the list of the model's inputs.
+        """
+        self._share = SAMPLES // len(batches)
+        run_side_by_side(model, batches, self._visit)
+
+    def _visit(self, path, operation, original, changed):
+        del path
+        node = self._nodes[id(operation)]
+        if self._is_own(node):
+            if isinstance(operation, layers.BatchNormalization):
+                recalibrate_layer(self._surgeon.layers[node.path], changed)
+            elif self._is_matrix(node):
+                self._fit(node, original, changed)
+        call = self._surgeon.calls[node.path]
+        return original.run(operation), changed.run(call)
+
+    def _is_own(self, node):
+        """Whether a layer was copied, and is called no more than once."""
+        new = self._surgeon.layers.get(node.path)
+        return new not in (None, node.operation) and len(node.flows) == 1
+
+    def _is_matrix(self, node):
+        scheme = self._surgeon.selection.schemes.get(node.path, 1)
+        if node.kernel is None or scheme != 1 or 1 not in node.kernel.schemes:
+            return False
+        return node.kernel.schemes[1][1] == (node.kernel.outputs[0],)
+
+    def _fit(self, node, original, changed):
+        surgeon, operation = self._surgeon, node.operation
+        new = surgeon.layers[node.path]
+        first, last = new if isinstance(new, tuple) else (new, new)
+        stays = surgeon.keep.positions(node.kernel.outputs[1])
+        whole = kernel_matrix(node, 1)[:, stays].astype("float32")
+        bias = getattr(last, "bias", None)
+        # A shift of the mean is made up for by what adds a constant.
+        is_centered = bias is not None or node.path in self._scales
+        fit = Fit(surgeon.matrix(node), is_centered)
+        for before, after in zip(original.tensors, changed.tensors):
+            rows = linear_rows(operation, before, self._share)
+            if rows is None:
+                return
+            targets = ops.matmul(rows, whole)
+            fit.add(linear_rows(first, after, self._share), targets)
+        matrix, moment, shift = fit.solve()
+        scale = surgeon.kept_scale(node, self._scales.get(node.path))
+        surgeon.set_matrix(node, matrix, moment, scale)
+        if bias is not None:
+            bias.assign(bias + shift.astype("float32"))
