@@ -26,6 +26,8 @@ from keras_df.search.network import build_network
 from keras_df.search.rounding import rank_scores
 from keras_df.search.rounding import unit_scores
 from keras_df.search.schedule import Schedule
+from keras_df.search.settling import SETTLING
+from keras_df.search.settling import settling
 
 TOLERANCE = 0.03
 """Largest difference between relaxed and integer cost not worth a note."""
@@ -94,6 +96,7 @@ class SearchModel(keras.Model):
             resource: Latest(name=resource)
             for resource in self._allocator.limits
         }
+        self._trackers |= {name: Latest(name=name) for name in SETTLING}
         is_cached = self.config.spectra == "cached"
         relaxation = CachedRelaxation if is_cached else ExactRelaxation
         self.relaxation = relaxation(list(self.wrappers.values()), self.config)
@@ -123,6 +126,8 @@ class SearchModel(keras.Model):
         # start of the search, and now.
         self.start = self._state("start", len(self._allocator.limits))
         self.shares = self._state("shares", len(self._allocator.limits))
+        # How far masks and ranks have settled.
+        self.settled = self._state("settled", len(SETTLING))
         self.is_calibrated = self._state("calibrated", 1, "zeros")
 
     @property
@@ -208,8 +213,9 @@ class SearchModel(keras.Model):
         return ops.take(ops.append(mask, ops.ones((1,))), self._slots)
 
     def call(self, inputs, training=None):
-        kernels, _, shares = self.relax()
+        kernels, ranks, shares = self.relax()
         self.shares.assign(shares)
+        self.settled.assign(self._settling(ranks))
         if training:
             self.add_loss(self._penalty(shares))
             self.schedule.advance()
@@ -220,6 +226,10 @@ class SearchModel(keras.Model):
         finally:
             for wrapper in self.wrappers.values():
                 wrapper.use(None)
+
+    def _settling(self, ranks):
+        limits = self._allocator.cost.limits[self._allocator.cost.decomposable]
+        return settling(ops.take(self._mask(), self._free), ranks, limits)
 
     def _penalty(self, shares):
         """The weighted distance to the budget (second term of Eq. 7)."""
@@ -235,8 +245,9 @@ class SearchModel(keras.Model):
 
     def compute_loss(self, *args, **kwargs):
         """Computes the compiled loss, and shows the budget as it falls."""
+        latest = ops.append(self.shares, self.settled)
         for index, tracker in enumerate(self._trackers.values()):
-            tracker.update_state(self.shares[index])
+            tracker.update_state(latest[index])
         return super().compute_loss(*args, **kwargs)
 
     def fit(self, *args, **kwargs):
