@@ -1,0 +1,3 @@
+"""The command line `keras-df`."""
+
+from keras_df.cli.main import main as main

@@ -1,0 +1,301 @@
+"""The command that does it all: compress."""
+
+import contextlib
+import dataclasses
+import os
+import time
+
+import keras
+
+from keras_df.cli.console import Result
+from keras_df.cli.console import UsageError
+from keras_df.cli.console import say
+from keras_df.cli.console import verbosity
+from keras_df.cli.data import load_data
+from keras_df.cli.inspection import check_timing
+from keras_df.cli.options import load_model
+from keras_df.cli.options import make_budget
+from keras_df.cli.options import make_constraints
+from keras_df.cli.options import precision
+from keras_df.cli.parser import add_budget
+from keras_df.cli.parser import add_command
+from keras_df.cli.parser import add_data
+from keras_df.cli.parser import add_model
+from keras_df.cli.parser import add_out
+from keras_df.cli.parser import add_quantize
+from keras_df.cli.parser import add_timing
+from keras_df.cli.task import CROSSENTROPIES
+from keras_df.cli.task import REGRESSIONS
+from keras_df.cli.task import find_task
+from keras_df.export import benchmark
+from keras_df.export import litert
+from keras_df.files import replacing_folder
+from keras_df.files import write_json
+from keras_df.report import Outcome
+from keras_df.report import SearchRecorder
+from keras_df.report import html
+from keras_df.search import SearchModel
+from keras_df.surgery import compress
+from keras_df.surgery import recalibrate
+from keras_df.version import __version__
+
+FILES = (
+    "plan.json",
+    "small.keras",
+    "small.tflite",
+    "report.html",
+    "report.json",
+)
+"""What the command writes into its folder."""
+
+
+def add_compress(commands):
+    parser = add_command(
+        commands,
+        "compress",
+        "MODEL --data DATA --out PATH",
+        run_compress,
+        "Search what to remove from a model, remove it, fine-tune, export.",
+        [
+            "keras-df compress model.keras --data train.npz --budget 0.5 "
+            "--out small",
+            "keras-df compress model.keras --data cifar10 --data_dir ~/tfds "
+            "--resource macs --out small",
+            "keras-df compress model.keras --data photos/ --scale 0.00784314 "
+            "--offset -1 --quantize int8 --out small",
+            "keras-df compress model.keras --data train.npz --resource "
+            "latency --budget 0.6 --round_to 8 --out small",
+        ],
+    )
+    add_model(parser)
+    add_out(parser, "The folder to write: " + ", ".join(FILES) + ".")
+    add_data(parser, required=True)
+    add_budget(parser, default=0.5)
+    _add_training(parser)
+    add_quantize(parser)
+    add_timing(parser)
+
+
+def _add_training(parser):
+    group = parser.add_argument_group("search and fine-tuning")
+    group.add_argument(
+        "--search_steps", type=int, default=300, help="Steps of the search."
+    )
+    group.add_argument(
+        "--search_epochs",
+        type=int,
+        help="Passes over the data, in place of --search_steps.",
+    )
+    group.add_argument(
+        "--search_learning_rate",
+        type=float,
+        default=1e-2,
+        help="Adam's, for masks and thresholds.",
+    )
+    group.add_argument(
+        "--finetune_epochs",
+        type=int,
+        default=5,
+        help="Passes over the data after the surgery.",
+    )
+    group.add_argument(
+        "--learning_rate",
+        type=float,
+        default=0.02,
+        help="Where the cosine schedule of the fine-tuning starts.",
+    )
+    group.add_argument(
+        "--loss",
+        choices=[*CROSSENTROPIES, *REGRESSIONS],
+        help="By default what the model's last activation and the targets "
+        "call for.",
+    )
+    logits = group.add_mutually_exclusive_group()
+    logits.add_argument(
+        "--from_logits",
+        action="store_true",
+        default=None,
+        help="The model returns logits; by default if it ends linearly.",
+    )
+    logits.add_argument(
+        "--no_from_logits",
+        action="store_false",
+        dest="from_logits",
+        help="The model returns probabilities.",
+    )
+
+
+def run_compress(args):
+    _check(args)
+    constraints = make_constraints(args)
+    model = load_model(args)
+    _check_folder(args)
+    with replacing_folder(args.out) as folder:
+        data = load_data(args, model)
+        task = find_task(args, model, data)
+        keras.utils.set_random_seed(args.seed)
+        budget = make_budget(args, model)
+        search = SearchModel(model, budget, constraints)
+        report = _compress(args, model, search, task, data, folder)
+    files = {name: os.path.join(args.out, name) for name in FILES}
+    values = {**report, "files": files}
+    values["outcome"] = {**report["outcome"], "history": {}}
+    return Result(_text(args, report), values)
+
+
+def _check(args):
+    check_timing(args)
+    for name in ("search_steps", "search_epochs"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            raise UsageError(f"--{name} must be positive.")
+    for name in ("search_learning_rate", "learning_rate"):
+        if not getattr(args, name) > 0:
+            raise UsageError(f"--{name} must be positive.")
+    if args.finetune_epochs < 0:
+        raise UsageError("--finetune_epochs must not be negative.")
+
+
+def _check_folder(args):
+    """Only a free folder, or one of this command, may be written."""
+    if os.path.islink(args.out) or os.path.isfile(args.out):
+        raise UsageError(f"'{args.out}' is not a folder. Name another --out.")
+    parent = os.path.dirname(os.path.abspath(args.out))
+    if not os.path.isdir(parent):
+        raise UsageError(f"There is no folder '{parent}' to write to.")
+    found = os.listdir(args.out) if os.path.isdir(args.out) else []
+    if found and not args.overwrite:
+        raise UsageError(f"'{args.out}' exists. Say --overwrite to replace it.")
+    if set(found) - set(FILES):
+        raise UsageError(
+            f"'{args.out}' holds files that this command did not write, such "
+            f"as '{sorted(set(found) - set(FILES))[0]}'. They would be lost: "
+            "name another --out."
+        )
+
+
+def _compress(args, model, search, task, data, folder):
+    """Searches, compresses and writes; returns the report."""
+    clock = _Clock()
+    scores = {"original": task.evaluate(model, data.test)}
+    say(
+        args,
+        f"Searching; the original's {task.metric} is {scores['original']:.4f}",
+    )
+    with clock.measure("search"):
+        recorder = _search(args, search, task, data)
+    plan = search.plan()
+    small = compress(model, plan, calibration=data.train)
+    recalibrate(small, data.train)
+    scores["recalibrated"] = task.evaluate(small, data.test)
+    if args.finetune_epochs:
+        say(
+            args,
+            f"Fine-tuning; after recalibration it is "
+            f"{scores['recalibrated']:.4f}",
+        )
+        with clock.measure("fine_tuning"):
+            _fine_tune(args, small, task, data)
+        scores["fine-tuned"] = task.evaluate(small, data.test)
+    say(args, "Exporting, verifying and timing")
+    plan.save(os.path.join(folder, "plan.json"))
+    small.save(os.path.join(folder, "small.keras"))
+    sizes, timings, difference = _export(args, model, small, data, folder)
+    outcome = Outcome(scores, timings, sizes, recorder.history, task.metric)
+    html(model, plan, os.path.join(folder, "report.html"), outcome)
+    report = {
+        "keras_df": __version__,
+        "model": args.model,
+        "data": args.data,
+        "budget": plan.budget,
+        "costs": {name: list(pair) for name, pair in plan.costs.items()},
+        "notes": plan.notes,
+        "tflite_max_difference": difference,
+        "seconds": clock.seconds,
+        "outcome": outcome.get_config(),
+    }
+    write_json(os.path.join(folder, "report.json"), report)
+    return report
+
+
+def _search(args, search, task, data):
+    steps = args.search_steps
+    if args.search_epochs:
+        steps = args.search_epochs * data.steps
+    task.compile(search, keras.optimizers.Adam(args.search_learning_rate))
+    recorder = SearchRecorder()
+    search.fit(
+        data.train.repeat(),
+        steps_per_epoch=steps,
+        shuffle=False,
+        verbose=verbosity(args),
+        callbacks=[recorder],
+    )
+    return recorder
+
+
+def _fine_tune(args, model, task, data):
+    """SGD with Nesterov momentum and a cosine schedule."""
+    steps = args.finetune_epochs * data.steps
+    schedule = keras.optimizers.schedules.CosineDecay(args.learning_rate, steps)
+    task.compile(
+        model, keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True)
+    )
+    model.fit(
+        data.train,
+        epochs=args.finetune_epochs,
+        shuffle=False,
+        verbose=verbosity(args),
+    )
+
+
+def _export(args, model, small, data, folder):
+    """Writes the small file, and times it against the original's."""
+    labels = ("original", "compressed")
+    if args.quantize != "float32":
+        labels = ("original, float32", f"compressed, {args.quantize}")
+    new = os.path.join(folder, "small.tflite")
+    old = os.path.join(folder, "original.tflite")
+    difference = litert(small, new, precision(args), calibration=data.train)
+    litert(model, old)
+    timings = benchmark(old, new, threads=args.threads, repeats=args.repeats)
+    sizes = [os.path.getsize(path) for path in (old, new)]
+    os.remove(old)
+    names = ("original.tflite", "small.tflite")
+    timings = [
+        dataclasses.replace(timing, filepath=name)
+        for timing, name in zip(timings, names)
+    ]
+    return dict(zip(labels, sizes)), dict(zip(labels, timings)), difference
+
+
+class _Clock:
+    """Seconds that parts of the work took."""
+
+    def __init__(self):
+        self.seconds = {}
+
+    @contextlib.contextmanager
+    def measure(self, name):
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - start, 1)
+
+
+def _text(args, report):
+    outcome = Outcome.from_config(report["outcome"])
+    rows = [(name, *pair) for name, pair in report["costs"].items()]
+    rows.append(("bytes", *outcome.size.values()))
+    lines = [
+        f"{name:12}{before:>16,} -> {after:>14,}  {before / max(after, 1):.2f}x"
+        for name, before, after in rows
+    ]
+    before, after = (x.median for x in outcome.latency.values())
+    lines.append(
+        f"{'ms':12}{before:>16.3f} -> {after:>14.3f}  {before / after:.2f}x"
+    )
+    lines += [
+        f"{outcome.metric}, {label}: {value:.4f}"
+        for label, value in outcome.accuracy.items()
+    ]
+    lines += [f"note: {note}" for note in report["notes"]]
+    return "\n".join([*lines, f"Written: {args.out}"])

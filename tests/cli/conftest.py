@@ -1,0 +1,28 @@
+import keras
+import pytest
+from cli_helpers import Cli
+from cli_helpers import write_files
+
+if keras.config.backend() != "tensorflow":
+    pytest.skip("exports need TensorFlow", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Paths of a model and of its data."""
+    return write_files(tmp_path_factory.mktemp("files"))
+
+
+@pytest.fixture
+def model_file(files):
+    return files[0]
+
+
+@pytest.fixture
+def data_file(files):
+    return files[1]
+
+
+@pytest.fixture
+def cli(capsys):
+    return Cli(capsys)

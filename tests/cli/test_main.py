@@ -1,0 +1,134 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+import keras_df as kdf
+from keras_df.cli import main
+from keras_df.cli.main import make_parser
+
+COMMANDS = (
+    "inspect",
+    "count",
+    "compress",
+    "apply",
+    "export",
+    "benchmark",
+    "report",
+)
+
+
+def test_every_command_has_help_with_examples(cli):
+    status, out, err = cli.run("--help")
+    assert (status, err) == (0, "")
+    assert "examples:" in out and "exit status" in out
+    for command in COMMANDS:
+        assert f"\n    {command}" in out
+        status, text, err = cli.run(command, "--help")
+        assert (status, err) == (0, "")
+        assert "examples:" in text and f"keras-df {command} " in text
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_examples_in_the_help_are_command_lines(command, cli):
+    _, out, _ = cli.run(command, "--help")
+    lines = out[out.index("examples:") :].splitlines()[1:]
+    assert lines
+    for line in lines:
+        words = line.split("|")[0].split()
+        assert words[:2] == ["keras-df", command]
+        assert make_parser().parse_args(words[1:]).command == command
+
+
+def test_the_version(cli):
+    assert cli.run("--version")[:2] == (0, f"keras-df {kdf.__version__}\n")
+
+
+@pytest.mark.parametrize(
+    "argv, message",
+    [
+        ([], "required: command"),
+        (["compres"], "invalid choice: 'compres'"),
+        (["count"], "required: model"),
+        (["count", "m.keras", "--nonsense"], "--nonsense"),
+        (["count", "m.keras", "--lay"], "--lay"),
+        (["compress", "m.keras"], "--out"),
+        (["inspect", "m.keras", "--budget", "half"], "invalid float"),
+        (["inspect", "m.keras", "--resource", "joules"], "choose from"),
+    ],
+)
+def test_wrong_command_lines_say_so_in_one_line(argv, message, capsys):
+    assert main(argv) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and message in err
+    assert err.startswith("keras-df") and err.count("\n") == 1
+
+
+def test_a_missing_file_is_a_wrong_command_line(cli, tmp_path):
+    missing = tmp_path / "none.keras"
+    assert f"no '{missing}'" in cli.refuse(2, "count", missing)
+
+
+def test_a_file_of_another_kind_is_refused(cli, tmp_path):
+    other = tmp_path / "model.pkl"
+    other.write_bytes(b"")
+    assert "no .keras file" in cli.refuse(2, "count", other)
+
+
+def test_a_damaged_file_is_failed_work(cli, tmp_path, model_file):
+    damaged = tmp_path / "model.keras"
+    damaged.write_bytes(model_file.read_bytes()[:500])
+    cli.refuse(1, "count", damaged)
+
+
+def test_a_traceback_on_request(cli, tmp_path):
+    damaged = tmp_path / "model.keras"
+    damaged.write_bytes(b"nothing")
+    with pytest.raises(Exception, match=r"model\.keras|zip"):
+        cli.run("count", damaged, "--traceback")
+
+
+def test_an_interrupt_is_told(cli, model_file, monkeypatch):
+    def interrupt(model):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("keras_df.cli.inspection.count", interrupt)
+    assert "interrupted" in cli.refuse(130, "count", model_file)
+
+
+def test_a_model_that_executes_code_is_not_loaded(cli, tmp_path):
+    import keras
+
+    inputs = keras.Input((3,))
+    outputs = keras.layers.Lambda(lambda x: x)(inputs)
+    keras.Model(inputs, outputs).save(tmp_path / "lambda.keras")
+    error = cli.refuse(1, "count", tmp_path / "lambda.keras")
+    assert "lambda" in error.lower() and "safe" in error.lower()
+
+
+@pytest.mark.parametrize("module", ["keras_df_cli", "keras_df"])
+def test_from_a_shell(module, model_file):
+    done = subprocess.run(
+        [sys.executable, "-m", module, "count", model_file, "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(done.stdout)
+    assert found["macs"] == sum(layer["macs"] for layer in found["layers"])
+    if module == "keras_df_cli":
+        assert done.stderr == ""  # TensorFlow's notes are kept off.
+
+
+def test_failures_from_a_shell(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "keras_df_cli", "count", "none.keras"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.returncode == 2
+    assert done.stderr == "keras-df count: There is no 'none.keras'.\n"
