@@ -12,7 +12,7 @@ from keras_df.cli.console import existing
 from keras_df.cli.console import say
 from keras_df.graph.walk import graph_of
 
-TEST_FOLDERS = ("test", "validation", "val")
+TEST_NAMES = ("test", "validation", "val")
 COLORS = {1: "grayscale", 3: "rgb", 4: "rgba"}
 
 
@@ -102,9 +102,8 @@ def _arrays(args, shape, targets):
             f"'{args.data}' has no array {' and no '.join(sorted(missing))}. "
             f"Its arrays are: {', '.join(arrays) or 'none'}"
         )
-    if "x_test" not in arrays or "y_test" not in arrays:
-        _hold_out(arrays, args)
-    for end in ("", "_test"):
+    has_test = {"x_test", "y_test"} <= set(arrays)
+    for end in ("", "_test") if has_test else ("",):
         x, y = arrays[f"x{end}"], arrays[f"y{end}"]
         if len(x) != len(y) or not len(x):
             raise ValueError(
@@ -116,6 +115,8 @@ def _arrays(args, shape, targets):
                 f"'{args.data}' has inputs of shape {x.shape[1:]} in x{end}; "
                 f"the model takes {shape}."
             )
+    if not has_test:
+        _hold_out(arrays, args)
     train = tf.data.Dataset.from_tensor_slices((arrays["x"], arrays["y"]))
     test = tf.data.Dataset.from_tensor_slices(
         (arrays["x_test"], arrays["y_test"])
@@ -156,7 +157,7 @@ def _images(args, shape):
     }
     read = keras.utils.image_dataset_from_directory
     train = os.path.join(args.data, "train")
-    tests = (os.path.join(args.data, name) for name in TEST_FOLDERS)
+    tests = (os.path.join(args.data, name) for name in TEST_NAMES)
     test = next(filter(os.path.isdir, tests), None)
     if os.path.isdir(train) and test:
         return read(train, **options), read(test, **options, shuffle=False)
@@ -174,7 +175,12 @@ def _tensorflow_dataset(args, shape):
             f"There is no file or folder '{args.data}'. For the TensorFlow "
             "data set of that name: `pip install keras_df[examples]`."
         ) from error
-    builder = tfds.builder(args.data, data_dir=args.data_dir)
+    try:
+        builder = tfds.builder(args.data, data_dir=args.data_dir)
+    except tfds.core.DatasetNotFoundError as error:
+        raise UsageError(
+            f"'{args.data}' is no file, no folder, and no TensorFlow data set."
+        ) from error
     if args.download:
         builder.download_and_prepare()
     if not builder.is_prepared():
@@ -183,11 +189,11 @@ def _tensorflow_dataset(args, shape):
             f"'{builder.data_dir}'. Name its folder in --data_dir, or say "
             "--download."
         )
-    tests = [x for x in TEST_FOLDERS if x in builder.info.splits]
-    held = round(100 * (1 - args.validation_split))
-    splits = ("train", tests[0])
-    if not tests:
-        splits = (f"train[:{held}%]", f"train[{held}%:]")
+    test = next((x for x in TEST_NAMES if x in builder.info.splits), None)
+    splits = ("train", test)
+    if test is None:
+        kept = round(100 * (1 - args.validation_split))
+        splits = (f"train[:{kept}%]", f"train[{kept}%:]")
     train, test = (
         builder.as_dataset(split=x, as_supervised=True) for x in splits
     )

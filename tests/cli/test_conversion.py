@@ -72,8 +72,8 @@ def test_export_a_saved_model(cli, model_file, model, data_file, tmp_path):
 
     out, x = tmp_path / "served", images(data_file)
     cli.json("export", model_file, out)
-    served = tf.saved_model.load(str(out)).serve(x)
-    np.testing.assert_allclose(served, outputs(model, x), atol=1e-4)
+    loaded = tf.saved_model.load(str(out))
+    np.testing.assert_allclose(loaded.serve(x), outputs(model, x), atol=1e-4)
 
 
 def test_export_onnx_where_the_library_does(

@@ -199,15 +199,26 @@ def test_a_model_with_two_inputs_is_refused():
         load_data(flags("d.npz"), model)
 
 
-def test_a_tensorflow_data_set(monkeypatch, tmp_path):
-    tfds = pytest.importorskip("tensorflow_datasets")
-    args = flags("mnist", "--data_dir", tmp_path)
-    with pytest.raises(UsageError, match="--download"):
+def test_a_tensorflow_data_set(tmp_path):
+    testing = pytest.importorskip("tensorflow_datasets.testing")
+    testing.DummyMnist(data_dir=tmp_path).download_and_prepare()
+    args = flags("dummy_mnist", "--data_dir", tmp_path)
+    data = load_data(args, network((14, 14, 1), 10))
+    for batches in (data.train, data.test):
+        x, y = gathered(batches)
+        assert x.shape == (20, 14, 14, 1) and y.shape == (20,)
+        assert x.min() >= 0 and 1 < x.max() <= 255
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("mnist", "not prepared.*--download"),
+        ("nmist", "no TensorFlow data set"),
+    ],
+)
+def test_a_tensorflow_data_set_that_is_not_there(name, message, tmp_path):
+    pytest.importorskip("tensorflow_datasets")
+    args = flags(name, "--data_dir", tmp_path)
+    with pytest.raises(UsageError, match=message):
         load_data(args, network((28, 28, 1), 10))
-    with tfds.testing.mock_data(num_examples=30):
-        monkeypatch.setattr(
-            tfds.core.DatasetBuilder, "is_prepared", lambda self: True
-        )
-        data = load_data(args, network((14, 14, 1), 10))
-        x, y = gathered(data.train)
-    assert x.shape == (30, 14, 14, 1) and y.shape == (30,)
