@@ -90,8 +90,15 @@ class Outcome:
             raise ValueError(f"This is not an outcome of version {VERSION}.")
         try:
             latency = config.pop("latency")
-            timings = {k: Timing(**timing) for k, timing in latency.items()}
-            return cls(latency=timings, **config)
+            accuracy = config.pop("accuracy")
+            return cls(
+                accuracy={
+                    label: math.nan if value is None else value
+                    for label, value in accuracy.items()
+                },
+                latency={k: Timing(**x) for k, x in latency.items()},
+                **config,
+            )
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"The outcome is damaged: {error}.") from error
 

@@ -13,11 +13,16 @@ from keras_df.plan import CompressionPlan
 from keras_df.report.charts import bar_chart
 from keras_df.report.charts import column_chart
 from keras_df.report.charts import line_chart
+from keras_df.report.formats import as_bytes
+from keras_df.report.formats import metric_format
+from keras_df.report.formats import metric_name
+from keras_df.report.formats import short
 from keras_df.report.layers import layer_changes
 from keras_df.report.outcome import Outcome
+from keras_df.report.table import rows
+from keras_df.report.table import totals
+from keras_df.report.tiles import tiles
 from keras_df.version import __version__
-
-_OPPOSITES = {"fewer": "more", "smaller": "larger", "faster": "slower"}
 
 
 def html(
@@ -78,7 +83,7 @@ def render(model, plan, outcome):
         name=escape(model.name),
         budget=escape(", ".join(plan.budget) or "no budget"),
         summary=_summary(plan),
-        tiles="".join(_tiles(plan, outcome)),
+        tiles="".join(tiles(plan, outcome)),
         notes="".join(f"<li>{escape(note)}</li>" for note in plan.notes),
         measured=_measured(outcome),
         search=_search(plan, outcome.history),
@@ -89,18 +94,10 @@ def render(model, plan, outcome):
             [x.macs[1] for x in changes if x.macs[0]],
             short,
         ),
-        rows=_rows(changes),
-        totals=_totals(changes),
+        rows=rows(changes),
+        totals=totals(changes),
         version=escape(__version__),
     )
-
-
-def short(number):
-    """Writes a number with three digits and a prefix: 20263936 -> 20.3 M."""
-    for size, prefix in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if abs(number) >= 0.9995 * size:
-            return f"{number / size:.3g}{prefix}"
-    return f"{number:.3g}"
 
 
 def _share(value):
@@ -118,97 +115,22 @@ def _summary(plan):
     )
 
 
-def _tiles(plan, outcome):
-    costs = plan.costs
-    yield _ratio_tile("MACs", costs["macs"], short, "fewer")
-    yield _ratio_tile("FLOPs", costs["flops"], short, "fewer")
-    yield _ratio_tile("Parameters", costs["params"], short, "fewer")
-    size = _ends(outcome.size)
-    if size:
-        yield _ratio_tile("File size", size, _bytes, "smaller")
-    latency = _ends({k: x.median for k, x in outcome.latency.items()})
-    if latency:
-        yield _ratio_tile("Latency", latency, _milliseconds, "faster")
-    scores = _ends(outcome.accuracy)
-    if scores:
-        yield _score_tile(outcome.metric, scores)
-
-
-def _ends(values):
-    """The original's value and the final one, None if there are not two."""
-    found = list(values.values())
-    return (found[0], found[-1]) if len(found) > 1 else None
-
-
-def _ratio_tile(label, values, show, word):
-    before, after = values
-    if not before or not after:
-        return _tile(label, values, show, "", "same")
-    if after <= before:
-        return _tile(
-            label, values, show, f"{before / after:.2f}× {word}", "better"
-        )
-    change = f"{after / before:.2f}× {_OPPOSITES[word]}"
-    return _tile(label, values, show, change, "same")
-
-
-def _score_tile(metric, values):
-    show, difference = _score(metric), values[1] - values[0]
-    change = f"{difference:+.3g}"
-    if _is_share(metric):
-        change = f"{100 * difference:+.2f} points"
-    change = change.replace("-", "\N{MINUS SIGN}")
-    return _tile(_metric_name(metric), values, show, change, "same")
-
-
-def _tile(label, values, show, change, kind):
-    before, after = values
-    return (
-        f'<div class="tile"><dt>{escape(label)}</dt>'
-        f"<dd><b>{escape(show(after))}</b>"
-        f'<span class="{kind}">{escape(change)}</span>'
-        f"<small>from {escape(show(before))}</small></dd></div>"
-    )
-
-
-def _bytes(value):
-    return f"{short(value)}B"
-
-
-def _milliseconds(value):
-    return f"{value:.3g} ms"
-
-
-def _is_share(metric):
-    return "accuracy" in metric
-
-
-def _score(metric):
-    """How to write a value of a metric: a function."""
-    return "{:.2%}".format if _is_share(metric) else "{:.4g}".format
-
-
-def _metric_name(metric):
-    return metric.replace("_", " ").capitalize()
-
-
 def _measured(outcome):
-    """Latency and accuracy, side by side."""
-    charts = []
-    if outcome.latency:
-        rows = [
-            (label, x.median, f"{x.median:.3g} ms ({x.low:.3g}–{x.high:.3g})")
-            for label, x in outcome.latency.items()
-        ]
-        charts.append(bar_chart("Latency", rows))
-    if outcome.accuracy:
-        show = _score(outcome.metric)
-        rows = [(k, x, show(x)) for k, x in outcome.accuracy.items()]
-        charts.append(bar_chart(_metric_name(outcome.metric), rows))
-    if outcome.size:
-        rows = [(k, x, _bytes(x)) for k, x in outcome.size.items()]
-        charts.append(bar_chart("File size", rows))
-    return _section("measured", "What was measured", "".join(charts), "pair")
+    """Latency, accuracy and file size, side by side."""
+    latency = [
+        (label, x.median, f"{x.median:.3g} ms ({x.low:.3g}–{x.high:.3g})")
+        for label, x in outcome.latency.items()
+    ]
+    show = metric_format(outcome.metric)
+    scores = [(k, x, show(x)) for k, x in outcome.accuracy.items()]
+    sizes = [(k, x, as_bytes(x)) for k, x in outcome.size.items()]
+    charts = {
+        "Latency": latency,
+        metric_name(outcome.metric): scores,
+        "File size": sizes,
+    }
+    body = "".join(bar_chart(k, bars) for k, bars in charts.items() if bars)
+    return _section("measured", "What was measured", body, "pair")
 
 
 def _search(plan, history):
@@ -253,56 +175,3 @@ def _section(name, title, body, kind):
         f'<section aria-labelledby="{name}"><h2 id="{name}">{title}</h2>'
         f'<div class="{kind}">{body}</div></section>'
     )
-
-
-def _rows(changes):
-    """One row for each layer with a kernel or MACs, one for all others."""
-    shown = [x for x in changes if x.channels or x.macs[0]]
-    rest = [x for x in changes if not x.channels and not x.macs[0]]
-    rows = [_row(layer.name, layer.kind, [layer], layer) for layer in shown]
-    if rest:
-        kinds = ", ".join(dict.fromkeys(layer.kind for layer in rest))
-        rows.append(_row(f"{len(rest)} other layers", kinds, rest))
-    return "".join(rows)
-
-
-def _row(name, kind, layers, one=None):
-    return (
-        f'<tr><th scope="row">{escape(name)}<small>{escape(kind)}</small></th>'
-        f"{_decision(one)}{_amounts(layers)}</tr>"
-    )
-
-
-def _decision(layer):
-    """Cells of the channels and the rank."""
-    if layer is None or not layer.channels:
-        return _cell("") + _cell("")
-    channels = _cell(
-        f"{layer.kept} of {layer.channels}", layer.kept / layer.channels
-    )
-    if layer.rank is None:
-        return channels + _cell("dense")
-    rank = f"{layer.rank} of {layer.max_rank}"
-    return channels + _cell(rank, layer.rank / layer.max_rank)
-
-
-def _amounts(layers):
-    """Cells of the MACs, what is kept of them, and the parameters."""
-    (old, new), params = (
-        [sum(getattr(x, name)[i] for x in layers) for i in (0, 1)]
-        for name in ("macs", "params")
-    )
-    kept = _cell(f"{new / old:.1%}", new / old) if old else _cell("")
-    return f"{_cell(f'{old:,}')}{_cell(f'{new:,}')}{kept}" + "".join(
-        _cell(f"{x:,}") for x in params
-    )
-
-
-def _totals(changes):
-    return _cell("") + _cell("") + _amounts(changes)
-
-
-def _cell(text, share=None):
-    if share is None:
-        return f"<td>{text}</td>"
-    return f'<td class="bar" style="--share:{min(share, 1):.3f}">{text}</td>'

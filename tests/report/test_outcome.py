@@ -25,12 +25,16 @@ def test_save_and_load(outcome, tmp_path):
 
 
 def test_what_is_not_finite_is_left_out_of_the_file(tmp_path):
-    outcome = Outcome(accuracy={"a": 1}, history={"loss": [1, math.nan]})
+    outcome = Outcome(
+        accuracy={"a": 1, "b": math.nan}, history={"loss": [1, math.nan]}
+    )
     outcome.save(tmp_path / "outcome.json")
     text = (tmp_path / "outcome.json").read_text()
     config = json.loads(text, parse_constant=pytest.fail)
     assert config["history"]["loss"] == [1.0, None]
-    assert Outcome.load(tmp_path / "outcome.json").history["loss"][1] is None
+    found = Outcome.load(tmp_path / "outcome.json")
+    assert found.history["loss"][1] is None
+    assert math.isnan(found.accuracy["b"])
 
 
 @pytest.mark.parametrize(

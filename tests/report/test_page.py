@@ -1,4 +1,5 @@
 import html
+import math
 import os
 import re
 
@@ -150,6 +151,17 @@ def test_what_got_slower_is_said(residual_model, plan, tmp_path):
     kdf.report.html(residual_model, plan, path, Outcome(latency=latency))
     found = tiles(path.read_text(encoding="utf-8"))
     assert found["Latency"] == "1.5 ms 1.50× slower from 1 ms"
+
+
+def test_what_diverged_is_shown(residual_model, plan, tmp_path):
+    path = tmp_path / "report.html"
+    outcome = Outcome(
+        accuracy={"a": 0.5, "b": math.nan},
+        history={"loss": [1.0, math.nan, math.inf]},
+    )
+    kdf.report.html(residual_model, plan, path, outcome)
+    found = tiles(path.read_text(encoding="utf-8"))
+    assert found["Accuracy"].startswith("nan%")
 
 
 def test_names_are_escaped(tmp_path):
