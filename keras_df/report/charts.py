@@ -95,23 +95,27 @@ def bar_chart(title, rows):
 
     Args:
         title: String, the caption.
-        rows: List of tuples of a label, a number and the string that shows
-            it.
+        rows: List of tuples of a label, a number, the string that shows it
+            and a string of what else there is to say.
 
     Returns:
         String of HTML.
     """
-    top = max([value for _, value, _ in rows if _is_finite(value)] + [1e-12])
+    top = max([x for _, x, *_ in rows if _is_finite(x)] + [1e-12])
     body = "".join(
         f'<tr><th scope="row">{escape(label)}</th>'
         f'<td class="bar" style="--share:{_clipped(value / top)}">'
-        f"<span></span></td><td>{escape(text)}</td></tr>"
-        for label, value, text in rows
+        f"<span></span></td><td>{escape(text)}{_small(detail)}</td></tr>"
+        for label, value, text, detail in rows
     )
     return (
         f'<div><table class="bars"><caption>{escape(title)}</caption>'
         f"<tbody>{body}</tbody></table></div>"
     )
+
+
+def _small(text):
+    return f"<small>{escape(text)}</small>" if text else ""
 
 
 def _figure(title, keys, summary, ticks, x_labels, shapes):

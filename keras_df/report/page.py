@@ -14,6 +14,7 @@ from keras_df.report.charts import bar_chart
 from keras_df.report.charts import column_chart
 from keras_df.report.charts import line_chart
 from keras_df.report.formats import as_bytes
+from keras_df.report.formats import as_milliseconds
 from keras_df.report.formats import metric_format
 from keras_df.report.formats import metric_name
 from keras_df.report.formats import short
@@ -118,12 +119,17 @@ def _summary(plan):
 def _measured(outcome):
     """Latency, accuracy and file size, side by side."""
     latency = [
-        (label, x.median, f"{x.median:.3g} ms ({x.low:.3g}–{x.high:.3g})")
+        (
+            label,
+            x.median,
+            as_milliseconds(x.median),
+            f"{x.low:.3g} to {x.high:.3g}",
+        )
         for label, x in outcome.latency.items()
     ]
     show = metric_format(outcome.metric)
-    scores = [(k, x, show(x)) for k, x in outcome.accuracy.items()]
-    sizes = [(k, x, as_bytes(x)) for k, x in outcome.size.items()]
+    scores = [(k, x, show(x), "") for k, x in outcome.accuracy.items()]
+    sizes = [(k, x, as_bytes(x), "") for k, x in outcome.size.items()]
     charts = {
         "Latency": latency,
         metric_name(outcome.metric): scores,
@@ -141,7 +147,10 @@ def _search(plan, history):
     x = list(steps) if steps else list(range(1, length + 1))
     if len(x) < 2:
         return ""
-    x_name = "step" if steps else "epoch"
+    # Within an epoch, Keras shows the mean of all steps so far.
+    x_name, mean = ("step", ", mean of the epoch so far")
+    if not steps:
+        x_name, mean = ("epoch", "")
     known = {k: y for k, y in history.items() if len(y) == len(x)}
 
     def chart(title, labels, show=_share, ceiling=1.0, mark=None):
@@ -157,13 +166,13 @@ def _search(plan, history):
         mark = (after / max(before, 1), f"plan, {after / max(before, 1):.1%}")
     charts = [
         chart("Budget, share of the original", costs, mark=mark),
-        chart("Loss", {"loss": "loss"}, lambda y: f"{y:.3g}", None),
+        chart("Loss", {"loss": f"loss{mean}"}, "{:.3g}".format, None),
         chart(
             "Masks settling",
             {"masks_settled": "near 0 or 1", "masks": "mean mask"},
         ),
         chart("Ranks falling", {"ranks": "soft rank, share of the largest"}),
-        chart("Accuracy during the search", {"accuracy": "accuracy"}),
+        chart("Accuracy", {"accuracy": f"accuracy{mean}"}),
     ]
     return _section("search", "The search", "".join(charts), "curves")
 

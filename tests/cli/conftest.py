@@ -3,8 +3,11 @@ import pytest
 from cli_helpers import Cli
 from cli_helpers import write_files
 
-if keras.config.backend() != "tensorflow":
-    pytest.skip("exports need TensorFlow", allow_module_level=True)
+
+@pytest.fixture(autouse=True)
+def only_on_tensorflow():
+    if keras.config.backend() != "tensorflow":
+        pytest.skip("only the TensorFlow backend exports")
 
 
 @pytest.fixture(scope="module")

@@ -57,16 +57,16 @@ def test_columns_are_to_scale():
 
 
 def test_bars_are_to_scale():
-    chart = bar_chart("t", [("a", 4, "four"), ("b", 1, "one")])
+    chart = bar_chart("t", [("a", 4, "four", "big"), ("b", 1, "one", "")])
     assert re.findall('--share:(.*?)"', chart) == ["1.000", "0.250"]
-    assert "four" in chart
+    assert "four<small>big</small>" in chart and "one</td>" in chart
 
 
 def test_labels_are_escaped():
     charts = [
         line_chart("<t>", "<x>", [0, 1], {"<a>": [0, 1]}, show),
         column_chart("<t>", ["<n>"], [1], [1], show),
-        bar_chart("<t>", [("<l>", 1, "<v>")]),
+        bar_chart("<t>", [("<l>", 1, "<v>", "<v>")]),
     ]
     for chart in charts:
         assert not re.search("<(t|x|a|n|l|v)>", chart)

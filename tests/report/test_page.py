@@ -107,7 +107,7 @@ def test_curves_of_the_search(page):
     content = page.read_text(encoding="utf-8")
     labels = re.findall(r'aria-label="(.*?)"', content)
     assert any("macs from 99% to 50%" in label for label in labels)
-    assert any("loss from 3 to 0.075" in label for label in labels)
+    assert any("far from 3 to 0.075" in label for label in labels)
     assert any("near 0 or 1 from 2% to 100%" in label for label in labels)
     assert any("mean mask from 99% to 60%" in label for label in labels)
     assert any("soft rank" in label for label in labels)
