@@ -43,25 +43,3 @@ def read_json(filepath, parse):
             return parse(json.load(file))
     except ValueError as error:
         raise ValueError(f"Cannot read '{filepath}': {error}") from error
-
-
-@contextlib.contextmanager
-def replacing_folder(folder):
-    """Yields a temporary folder that becomes `folder` in the end.
-
-    If the body raises, a folder that was there stays as it was.
-
-    Args:
-        folder: Path of the folder to write, in one that exists.
-
-    Yields:
-        Path of an empty folder beside it.
-    """
-    folder = os.path.abspath(os.fspath(folder))
-    with tempfile.TemporaryDirectory(dir=os.path.dirname(folder)) as temporary:
-        new, old = (os.path.join(temporary, x) for x in ("new", "old"))
-        os.mkdir(new)
-        yield new
-        if os.path.exists(folder):
-            os.replace(folder, old)
-        os.replace(new, folder)

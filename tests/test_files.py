@@ -3,7 +3,6 @@ import os
 import pytest
 
 from keras_df.files import replacing
-from keras_df.files import replacing_folder
 
 
 def test_the_file_appears_with_what_was_written(tmp_path):
@@ -31,23 +30,3 @@ def test_a_path_without_a_folder_is_in_the_current_one(tmp_path, monkeypatch):
     with replacing("a.txt") as new, open(new, "w") as file:
         file.write("new")
     assert (tmp_path / "a.txt").read_text() == "new"
-
-
-def test_a_folder_is_replaced_whole(tmp_path):
-    folder = tmp_path / "folder"
-    for name in ("a", "b"):
-        with replacing_folder(folder) as new:
-            open(os.path.join(new, name), "w").close()
-        assert os.listdir(folder) == [name]
-    assert os.listdir(tmp_path) == ["folder"]
-
-
-def test_a_failure_leaves_the_folder_as_it_was(tmp_path):
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    (folder / "a").write_text("a")
-    with pytest.raises(RuntimeError), replacing_folder(folder) as new:
-        open(os.path.join(new, "b"), "w").close()
-        raise RuntimeError
-    assert os.listdir(folder) == ["a"]
-    assert os.listdir(tmp_path) == ["folder"]

@@ -12,6 +12,8 @@ from keras_df.cli.console import UsageError
 from keras_df.cli.console import say
 from keras_df.cli.console import verbosity
 from keras_df.cli.data import load_data
+from keras_df.cli.folder import check_folder
+from keras_df.cli.folder import replacing_folder
 from keras_df.cli.inspection import check_timing
 from keras_df.cli.options import load_model
 from keras_df.cli.options import make_budget
@@ -29,7 +31,6 @@ from keras_df.cli.task import REGRESSIONS
 from keras_df.cli.task import find_task
 from keras_df.export import benchmark
 from keras_df.export import litert
-from keras_df.files import replacing_folder
 from keras_df.files import write_json
 from keras_df.report import Outcome
 from keras_df.report import SearchRecorder
@@ -129,7 +130,7 @@ def run_compress(args):
     _check(args)
     constraints = make_constraints(args)
     model = load_model(args)
-    _check_folder(args)
+    check_folder(args.out, FILES, args.overwrite)
     with replacing_folder(args.out) as folder:
         data = load_data(args, model)
         task = find_task(args, model, data)
@@ -153,24 +154,6 @@ def _check(args):
             raise UsageError(f"--{name} must be positive.")
     if args.finetune_epochs < 0:
         raise UsageError("--finetune_epochs must not be negative.")
-
-
-def _check_folder(args):
-    """Only a free folder, or one of this command, may be written."""
-    if os.path.islink(args.out) or os.path.isfile(args.out):
-        raise UsageError(f"'{args.out}' is not a folder. Name another --out.")
-    parent = os.path.dirname(os.path.abspath(args.out))
-    if not os.path.isdir(parent):
-        raise UsageError(f"There is no folder '{parent}' to write to.")
-    found = os.listdir(args.out) if os.path.isdir(args.out) else []
-    if found and not args.overwrite:
-        raise UsageError(f"'{args.out}' exists. Say --overwrite to replace it.")
-    if set(found) - set(FILES):
-        raise UsageError(
-            f"'{args.out}' holds files that this command did not write, such "
-            f"as '{sorted(set(found) - set(FILES))[0]}'. They would be lost: "
-            "name another --out."
-        )
 
 
 def _compress(args, model, search, task, data, folder):

@@ -1,0 +1,58 @@
+import os
+
+import pytest
+
+from keras_df.cli.console import UsageError
+from keras_df.cli.folder import check_folder
+from keras_df.cli.folder import replacing_folder
+
+
+def write(folder, name):
+    open(os.path.join(folder, name), "w").close()
+
+
+def test_a_folder_is_replaced_whole(tmp_path):
+    folder = tmp_path / "folder"
+    for name in ("a", "b"):
+        with replacing_folder(folder) as new:
+            write(new, name)
+        assert os.listdir(folder) == [name]
+    assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_a_failure_leaves_the_folder_as_it_was(tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    write(folder, "a")
+    with pytest.raises(RuntimeError), replacing_folder(folder) as new:
+        write(new, "b")
+        raise RuntimeError
+    assert os.listdir(folder) == ["a"]
+    assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_a_new_or_empty_folder_may_be_written(tmp_path):
+    check_folder(tmp_path, (), overwrite=False)
+    check_folder(tmp_path / "new", (), overwrite=False)
+
+
+def test_known_files_are_replaced_when_asked(tmp_path):
+    write(tmp_path, "a")
+    with pytest.raises(UsageError, match="--overwrite"):
+        check_folder(tmp_path, ("a", "b"), overwrite=False)
+    check_folder(tmp_path, ("a", "b"), overwrite=True)
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_other_files_are_never_replaced(tmp_path, overwrite):
+    write(tmp_path, "a")
+    write(tmp_path, "thesis")
+    with pytest.raises(UsageError, match="'thesis'.*lost"):
+        check_folder(tmp_path, ("a",), overwrite)
+    with pytest.raises(UsageError, match="not a folder"):
+        check_folder(tmp_path / "a", ("a",), overwrite)
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(UsageError, match="not a folder"):
+        check_folder(tmp_path / "link", ("a",), overwrite)
+    with pytest.raises(UsageError, match="no folder"):
+        check_folder(tmp_path / "no/where", ("a",), overwrite)
