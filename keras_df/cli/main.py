@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging as python_logging
+import os
 import sys
 
 from absl import logging
@@ -87,7 +88,16 @@ def main(argv: list[str] | None = None) -> int:
         if args.traceback:
             raise
         return _fail(args, str(error) or type(error).__name__, 1)
-    print(json.dumps(result.values) if args.json else result.text)
+    return _show(json.dumps(result.values) if args.json else result.text)
+
+
+def _show(text):
+    """Prints to whom may have gone, as `head` does."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # Python would complain once more when it closes the stream.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

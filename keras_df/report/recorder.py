@@ -30,8 +30,6 @@ class SearchRecorder(keras.callbacks.Callback):
     ```
     """
 
-    async_safe = True
-
     def __init__(self, every: int = 1):
         super().__init__()
         if type(every) is not int or every < 1:

@@ -98,6 +98,14 @@ def test_an_interrupt_is_told(cli, model_file, monkeypatch):
     assert "interrupted" in cli.refuse(130, "count", model_file)
 
 
+def test_a_reader_may_go_away(model_file, monkeypatch):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as stdout:
+        monkeypatch.setattr("sys.stdout", stdout)
+        assert main(["count", str(model_file)]) == 0
+
+
 def test_a_model_that_executes_code_is_not_loaded(cli, tmp_path):
     import keras
 
