@@ -1,16 +1,11 @@
 """The command that does it all: compress."""
 
-import contextlib
-import dataclasses
 import os
-import time
 
 import keras
 
 from keras_df.cli.console import Result
 from keras_df.cli.console import UsageError
-from keras_df.cli.console import say
-from keras_df.cli.console import verbosity
 from keras_df.cli.data import load_data
 from keras_df.cli.folder import check_folder
 from keras_df.cli.folder import replacing_folder
@@ -18,7 +13,6 @@ from keras_df.cli.inspection import check_timing
 from keras_df.cli.options import load_model
 from keras_df.cli.options import make_budget
 from keras_df.cli.options import make_constraints
-from keras_df.cli.options import precision
 from keras_df.cli.parser import add_budget
 from keras_df.cli.parser import add_command
 from keras_df.cli.parser import add_data
@@ -26,28 +20,14 @@ from keras_df.cli.parser import add_model
 from keras_df.cli.parser import add_out
 from keras_df.cli.parser import add_quantize
 from keras_df.cli.parser import add_timing
+from keras_df.cli.pipeline import FILES
+from keras_df.cli.pipeline import compress_to
 from keras_df.cli.task import CROSSENTROPIES
 from keras_df.cli.task import REGRESSIONS
 from keras_df.cli.task import find_task
-from keras_df.export import benchmark
-from keras_df.export import litert
-from keras_df.files import write_json
+from keras_df.export.verification import require_tensorflow
 from keras_df.report import Outcome
-from keras_df.report import SearchRecorder
-from keras_df.report import html
 from keras_df.search import SearchModel
-from keras_df.surgery import compress
-from keras_df.surgery import recalibrate
-from keras_df.version import __version__
-
-FILES = (
-    "plan.json",
-    "small.keras",
-    "small.tflite",
-    "report.html",
-    "report.json",
-)
-"""What the command writes into its folder."""
 
 
 def add_compress(commands):
@@ -127,6 +107,7 @@ def _add_training(parser):
 
 
 def run_compress(args):
+    require_tensorflow("keras-df compress")
     _check(args)
     constraints = make_constraints(args)
     model = load_model(args)
@@ -137,7 +118,7 @@ def run_compress(args):
         keras.utils.set_random_seed(args.seed)
         budget = make_budget(args, model)
         search = SearchModel(model, budget, constraints)
-        report = _compress(args, model, search, task, data, folder)
+        report = compress_to(folder, args, model, search, task, data)
     files = {name: os.path.join(args.out, name) for name in FILES}
     values = {**report, "files": files}
     values["outcome"] = {**report["outcome"], "history": {}}
@@ -154,114 +135,6 @@ def _check(args):
             raise UsageError(f"--{name} must be positive.")
     if args.finetune_epochs < 0:
         raise UsageError("--finetune_epochs must not be negative.")
-
-
-def _compress(args, model, search, task, data, folder):
-    """Searches, compresses and writes; returns the report."""
-    clock = _Clock()
-    scores = {"original": task.evaluate(model, data.test)}
-    say(
-        args,
-        f"Searching; the original's {task.metric} is {scores['original']:.4f}",
-    )
-    with clock.measure("search"):
-        recorder = _search(args, search, task, data)
-    plan = search.plan()
-    small = compress(model, plan, calibration=data.train)
-    recalibrate(small, data.train)
-    scores["recalibrated"] = task.evaluate(small, data.test)
-    if args.finetune_epochs:
-        say(
-            args,
-            f"Fine-tuning; after recalibration it is "
-            f"{scores['recalibrated']:.4f}",
-        )
-        with clock.measure("fine_tuning"):
-            _fine_tune(args, small, task, data)
-        scores["fine-tuned"] = task.evaluate(small, data.test)
-    say(args, "Exporting, verifying and timing")
-    plan.save(os.path.join(folder, "plan.json"))
-    small.save(os.path.join(folder, "small.keras"))
-    sizes, timings, difference = _export(args, model, small, data, folder)
-    outcome = Outcome(scores, timings, sizes, recorder.history, task.metric)
-    html(model, plan, os.path.join(folder, "report.html"), outcome)
-    report = {
-        "keras_df": __version__,
-        "model": args.model,
-        "data": args.data,
-        "budget": plan.budget,
-        "costs": {name: list(pair) for name, pair in plan.costs.items()},
-        "notes": plan.notes,
-        "tflite_max_difference": difference,
-        "seconds": clock.seconds,
-        "outcome": outcome.get_config(),
-    }
-    write_json(os.path.join(folder, "report.json"), report)
-    return report
-
-
-def _search(args, search, task, data):
-    steps = args.search_steps
-    if args.search_epochs:
-        steps = args.search_epochs * data.steps
-    task.compile(search, keras.optimizers.Adam(args.search_learning_rate))
-    recorder = SearchRecorder()
-    search.fit(
-        data.train.repeat(),
-        steps_per_epoch=steps,
-        shuffle=False,
-        verbose=verbosity(args),
-        callbacks=[recorder],
-    )
-    return recorder
-
-
-def _fine_tune(args, model, task, data):
-    """SGD with Nesterov momentum and a cosine schedule."""
-    steps = args.finetune_epochs * data.steps
-    schedule = keras.optimizers.schedules.CosineDecay(args.learning_rate, steps)
-    task.compile(
-        model, keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True)
-    )
-    model.fit(
-        data.train,
-        epochs=args.finetune_epochs,
-        shuffle=False,
-        verbose=verbosity(args),
-    )
-
-
-def _export(args, model, small, data, folder):
-    """Writes the small file, and times it against the original's."""
-    labels = ("original", "compressed")
-    if args.quantize != "float32":
-        labels = ("original, float32", f"compressed, {args.quantize}")
-    new = os.path.join(folder, "small.tflite")
-    old = os.path.join(folder, "original.tflite")
-    difference = litert(small, new, precision(args), calibration=data.train)
-    litert(model, old)
-    timings = benchmark(old, new, threads=args.threads, repeats=args.repeats)
-    sizes = [os.path.getsize(path) for path in (old, new)]
-    os.remove(old)
-    names = ("original.tflite", "small.tflite")
-    timings = [
-        dataclasses.replace(timing, filepath=name)
-        for timing, name in zip(timings, names)
-    ]
-    return dict(zip(labels, sizes)), dict(zip(labels, timings)), difference
-
-
-class _Clock:
-    """Seconds that parts of the work took."""
-
-    def __init__(self):
-        self.seconds = {}
-
-    @contextlib.contextmanager
-    def measure(self, name):
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = round(time.perf_counter() - start, 1)
 
 
 def _text(args, report):

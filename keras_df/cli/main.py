@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
         with _quiet_libraries(), contextlib.redirect_stdout(sys.stderr):
             result = args.run(args)
     except KeyboardInterrupt:
-        return _fail(args, "interrupted; nothing was written", 130)
+        return _fail(args, "interrupted", 130)
     except UsageError as error:
         return _fail(args, error, 2)
     except Exception as error:

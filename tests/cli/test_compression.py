@@ -7,7 +7,7 @@ import pytest
 
 import keras_df as kdf
 from keras_df.cli import main
-from keras_df.cli.compression import FILES
+from keras_df.cli.pipeline import FILES
 
 FAST = ["--search_steps", "12", "--finetune_epochs", "1", "--repeats", "3"]
 
@@ -168,3 +168,40 @@ def test_progress_is_told_on_stderr(cli, model_file, data_file, tmp_path):
     assert out == ""
     assert "2 training and 1 test batches" in err
     assert "from_logits=True" in err and "'logits'" in err
+
+
+def test_what_cannot_be_exported_is_known_before_the_search(
+    cli, model_file, data_file, tmp_path, monkeypatch
+):
+    def fail(*args):
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr("keras_df.cli.pipeline.litert", fail)
+    monkeypatch.setattr("keras_df.cli.pipeline._search", pytest.fail)
+    argv = ["compress", model_file, "--data", data_file]
+    assert "operator" in cli.refuse(1, *argv, "--out", tmp_path / "small")
+    assert not os.listdir(tmp_path)
+
+
+def test_a_plan_survives_a_failure_after_the_search(
+    cli, model_file, data_file, tmp_path, monkeypatch
+):
+    def fail(*args):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr("keras_df.cli.pipeline._fine_tune", fail)
+    argv = ["compress", model_file, "--data", data_file, *FAST]
+    status, _, err = cli.run(*argv, "--out", tmp_path / "small")
+    (kept,) = tmp_path.iterdir()
+    assert (status, kept.name[:11]) == (1, "small-plan-")
+    assert str(kept) in err and err.endswith("out of memory\n")
+    plan = kdf.CompressionPlan.load(kept)
+    plan.validate(keras.saving.load_model(model_file))
+
+
+def test_another_backend_is_refused_before_the_search(
+    cli, model_file, data_file, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(keras.config, "backend", lambda: "jax")
+    argv = ["compress", model_file, "--data", data_file]
+    assert "TensorFlow" in cli.refuse(1, *argv, "--out", tmp_path / "small")

@@ -1,0 +1,161 @@
+"""What `keras-df compress` does, from the search to the report."""
+
+import contextlib
+import dataclasses
+import os
+import time
+
+import keras
+
+from keras_df.cli.console import say
+from keras_df.cli.console import verbosity
+from keras_df.cli.options import precision
+from keras_df.export import benchmark
+from keras_df.export import litert
+from keras_df.files import write_json
+from keras_df.report import Outcome
+from keras_df.report import SearchRecorder
+from keras_df.report import html
+from keras_df.surgery import compress
+from keras_df.surgery import recalibrate
+from keras_df.version import __version__
+
+FILES = (
+    "plan.json",
+    "small.keras",
+    "small.tflite",
+    "report.html",
+    "report.json",
+)
+"""What the command writes into its folder."""
+
+
+def compress_to(folder, args, model, search, task, data):
+    """Searches, compresses, fine-tunes, and writes the files.
+
+    Args:
+        folder: Path of an empty folder to write to.
+        args: The parsed flags.
+        model: The original model.
+        search: `SearchModel` of it.
+        task: `Task`.
+        data: `Data`.
+
+    Returns:
+        The report, a dict of plain values.
+    """
+    clock = _Clock()
+    # What cannot be exported is better known before a long search.
+    old = os.path.join(folder, "original.tflite")
+    litert(model, old)
+    scores = {"original": task.evaluate(model, data.test)}
+    say(args, f"Searching; the original has {_scored(task, scores)}")
+    with clock.measure("search"):
+        recorder = _search(args, search, task, data)
+    plan = search.plan()
+    with _kept_on_failure(args, plan):
+        plan.save(os.path.join(folder, "plan.json"))
+        small = compress(model, plan, calibration=data.train)
+        recalibrate(small, data.train)
+        scores["recalibrated"] = task.evaluate(small, data.test)
+        if args.finetune_epochs:
+            say(args, f"Fine-tuning; it has {_scored(task, scores)}")
+            with clock.measure("fine_tuning"):
+                _fine_tune(args, small, task, data)
+            scores["fine-tuned"] = task.evaluate(small, data.test)
+        say(args, f"Exporting and timing; it has {_scored(task, scores)}")
+        small.save(os.path.join(folder, "small.keras"))
+        new = os.path.join(folder, "small.tflite")
+        difference = litert(small, new, precision(args), data.train)
+        sizes, timings = _measure(args, old, new)
+        os.remove(old)
+        outcome = Outcome(scores, timings, sizes, recorder.history, task.metric)
+        html(model, plan, os.path.join(folder, "report.html"), outcome)
+    report = {
+        "keras_df": __version__,
+        "model": args.model,
+        "data": args.data,
+        "budget": plan.budget,
+        "costs": {name: list(pair) for name, pair in plan.costs.items()},
+        "notes": plan.notes,
+        "tflite_max_difference": difference,
+        "seconds": clock.seconds,
+        "outcome": outcome.get_config(),
+    }
+    write_json(os.path.join(folder, "report.json"), report)
+    return report
+
+
+def _scored(task, scores):
+    return f"{task.metric} {list(scores.values())[-1]:.4f}"
+
+
+@contextlib.contextmanager
+def _kept_on_failure(args, plan):
+    """Saves the plan of a search beside the folder if what follows fails."""
+    try:
+        yield
+    except BaseException:
+        moment = time.strftime("%Y%m%d-%H%M%S")
+        path = f"{os.path.abspath(args.out)}-plan-{moment}.json"
+        plan.save(path)
+        say(args, f"The plan of the search is kept in '{path}'.")
+        raise
+
+
+def _search(args, search, task, data):
+    steps = args.search_steps
+    if args.search_epochs:
+        steps = args.search_epochs * data.steps
+    task.compile(search, keras.optimizers.Adam(args.search_learning_rate))
+    recorder = SearchRecorder()
+    search.fit(
+        data.train.repeat(),
+        steps_per_epoch=steps,
+        shuffle=False,
+        verbose=verbosity(args),
+        callbacks=[recorder],
+    )
+    return recorder
+
+
+def _fine_tune(args, model, task, data):
+    """SGD with Nesterov momentum and a cosine schedule."""
+    steps = args.finetune_epochs * data.steps
+    schedule = keras.optimizers.schedules.CosineDecay(args.learning_rate, steps)
+    task.compile(
+        model, keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True)
+    )
+    model.fit(
+        data.train,
+        epochs=args.finetune_epochs,
+        shuffle=False,
+        verbose=verbosity(args),
+    )
+
+
+def _measure(args, old, new):
+    """Sizes and latencies of the original's file and the small one."""
+    labels = ("original", "compressed")
+    if args.quantize != "float32":
+        labels = ("original, float32", f"compressed, {args.quantize}")
+    timings = benchmark(old, new, threads=args.threads, repeats=args.repeats)
+    timings = [
+        dataclasses.replace(x, filepath=os.path.basename(x.filepath))
+        for x in timings
+    ]
+    sizes = [os.path.getsize(path) for path in (old, new)]
+    return dict(zip(labels, sizes)), dict(zip(labels, timings))
+
+
+class _Clock:
+    """Seconds that parts of the work took."""
+
+    def __init__(self):
+        self.seconds = {}
+
+    @contextlib.contextmanager
+    def measure(self, name):
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - start, 1)
