@@ -9,12 +9,15 @@ class DFCallback(keras.callbacks.Callback):
 
     It tells the search how many steps there will be; masks steepen and the
     budget falls over them. Every few steps it renews singular vectors whose
-    masks have moved. `SearchModel.fit` adds a callback if none is given.
+    masks have moved. `SearchModel.fit` adds a callback if none is given, and
+    runs it after all others: it takes up what they restored.
 
     Args:
-        steps: Number of training steps over which to anneal. By default all
-            steps of this `fit`; needed where `fit` cannot know how many
-            batches an epoch has.
+        steps: Number of training steps over which to anneal, counted from the
+            search's first. By default as many as `epochs` has, with those
+            before `initial_epoch`; needed where `fit` cannot know how many
+            batches an epoch has, and where several calls of `fit` make up
+            one search.
 
     Raises:
         ValueError: If `steps` is not a positive integer.
@@ -59,17 +62,31 @@ class DFCallback(keras.callbacks.Callback):
                     "to `DFCallback(steps=...)`."
                 )
             steps = per_epoch * epochs
-        self.model.schedule.horizon.assign(float(steps))
+        schedule = self.model.schedule
+        schedule.horizon.assign(float(steps))
+        self._done = self.model.resume(self.params["steps"])
+        self._refresh_steps = self.model.config.refresh_steps
+        self._period = (schedule.count() - 1) // self._refresh_steps
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._period = None
+        schedule = self.model.schedule
+        schedule.begin_epoch(epoch, self._done)
+        self._first = schedule.count() - self._done
 
     # Not at the end of a batch: Keras may run that in another thread.
+    # `self.model` copies all variables on JAX, so it is used only if needed.
     def on_train_batch_begin(self, batch, logs=None):
-        period = batch // self.model.config.refresh_steps
+        if batch < self._done:
+            return
+        period = (self._first + batch) // self._refresh_steps
         if period != self._period:
             self.model.refresh()
         self._period = period
 
+    def on_epoch_end(self, epoch, logs=None):
+        self._done = 0
+
     def on_train_end(self, logs=None):
-        self.model.refresh()
+        # A search that goes on later must not depend on where it paused.
+        if self.model.schedule.is_finished():
+            self.model.refresh()

@@ -9,7 +9,10 @@ class Latest(keras.metrics.Metric):
 
     def __init__(self, name):
         super().__init__(name=name)
-        self.value = self.add_weight(shape=(), initializer="zeros")
+        # The same on all replicas; Keras would add them up.
+        self.value = self.add_variable(
+            shape=(), initializer="zeros", aggregation="only_first_replica"
+        )
 
     def update_state(self, value):
         self.value.assign(value)

@@ -23,6 +23,9 @@ from keras_df.search.exact import ExactRelaxation
 from keras_df.search.factors import singular_values
 from keras_df.search.latest import Latest
 from keras_df.search.network import build_network
+from keras_df.search.replicas import check_strategy
+from keras_df.search.replicas import replica_id
+from keras_df.search.resume import ResumableModel
 from keras_df.search.rounding import rank_scores
 from keras_df.search.rounding import unit_scores
 from keras_df.search.schedule import Schedule
@@ -34,7 +37,7 @@ TOLERANCE = 0.03
 
 
 @keras.saving.register_keras_serializable(package="keras_df")
-class SearchModel(keras.Model):
+class SearchModel(ResumableModel):
     """Searches which filters of a model to keep, and the rank of each layer.
 
     A copy of the model is made, its weights frozen. What is trained is one
@@ -78,6 +81,7 @@ class SearchModel(keras.Model):
         config: SearchConfig | None = None,
         **kwargs,
     ):
+        check_strategy()
         graph = analyze(model)
         # Masks and spectra are float32 whatever the layers compute in.
         super().__init__(dtype="float32", **kwargs)
@@ -92,6 +96,7 @@ class SearchModel(keras.Model):
             model, graph, self._allocator.cost, self.config
         )
         self._build_parameters()
+        self._penalties = {}
         self._trackers = {
             resource: Latest(name=resource)
             for resource in self._allocator.limits
@@ -217,7 +222,9 @@ class SearchModel(keras.Model):
         self.shares.assign(shares)
         self.settled.assign(self._settling(ranks))
         if training:
-            self.add_loss(self._penalty(shares))
+            penalty = self._penalty(shares)
+            self._penalties[replica_id()] = penalty
+            self.add_loss(penalty)
             self.schedule.advance()
         try:
             for wrapper, kernel in zip(self.wrappers.values(), kernels):
@@ -243,6 +250,13 @@ class SearchModel(keras.Model):
         # bought accuracy, so the penalty has two sides.
         return self.config.penalty * ops.abs(ops.max(shares - targets))
 
+    @property
+    def losses(self):
+        """Losses of `add_loss`. A replica sees no penalty but its own."""
+        current = replica_id()
+        others = [x for i, x in self._penalties.items() if i != current]
+        return _without(super().losses, others)
+
     def compute_loss(self, *args, **kwargs):
         """Computes the compiled loss, and shows the budget as it falls."""
         latest = ops.append(self.shares, self.settled)
@@ -256,12 +270,20 @@ class SearchModel(keras.Model):
         Before the first step, the second moments of the layers' inputs are
         measured on the first batches. A `DFCallback` is added if `callbacks`
         has none.
+
+        With a `keras.callbacks.BackupAndRestore`, a search that was killed
+        goes on at the step of its last backup: the batches that its epoch has
+        had, or with `steps_per_epoch` all that were read, are read past. The
+        outcome is the same if the data comes in the same order again, as with
+        `shuffle=False` or a `tf.data.Dataset` that is shuffled with a `seed`
+        and `reshuffle_each_iteration=False`.
         """
         signature = inspect.signature(super().fit)
         arguments = signature.bind(*args, **kwargs).arguments
-        arguments["x"] = self._calibrate(
-            arguments.get("x"), arguments.get("batch_size") or 32
-        )
+        if not self.expect_backup(arguments):
+            arguments["x"] = self._calibrate(
+                arguments.get("x"), arguments.get("batch_size") or 32
+            )
         arguments["callbacks"] = _with_df_callback(arguments.get("callbacks"))
         return super().fit(**arguments)
 
@@ -365,12 +387,12 @@ def _architecture(model):
 
 
 def _with_df_callback(callbacks):
+    """Callbacks with a `DFCallback` at their end."""
     if isinstance(callbacks, keras.callbacks.CallbackList):
         known = callbacks.callbacks
         if not any(isinstance(x, DFCallback) for x in known):
             callbacks.append(DFCallback())
         return callbacks
     known = keras.tree.flatten(callbacks) if callbacks else []
-    if any(isinstance(callback, DFCallback) for callback in known):
-        return known
-    return [*known, DFCallback()]
+    own = [x for x in known if isinstance(x, DFCallback)] or [DFCallback()]
+    return [x for x in known if not isinstance(x, DFCallback)] + own

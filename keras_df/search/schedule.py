@@ -7,8 +7,8 @@ from keras import ops
 class Schedule(keras.layers.Layer):
     """Counts steps and interpolates between a start and an end.
 
-    The step is a weight, so a search that is saved and resumed continues
-    where it stood.
+    The step is a weight, and so is the epoch: a search that is saved and
+    resumed continues where it stood.
 
     Args:
         config: `SearchConfig`.
@@ -17,21 +17,51 @@ class Schedule(keras.layers.Layer):
     def __init__(self, config, **kwargs):
         super().__init__(**kwargs)
         self.config = config
-        self.step = self.add_weight(
+        self.step = self._number("step")
+        self.horizon = self._number("horizon", "ones")
+        # The epoch of `fit`, and the step at which it began.
+        self.epoch = self._number("epoch")
+        self.epoch_start = self._number("epoch_start")
+        self.built = True
+
+    def _number(self, name, initializer="zeros"):
+        return self.add_weight(
             shape=(),
-            initializer="zeros",
+            initializer=initializer,
             trainable=False,
-            name="step",
+            name=name,
             aggregation="only_first_replica",
         )
-        self.horizon = self.add_weight(
-            shape=(), initializer="ones", trainable=False, name="horizon"
-        )
-        self.built = True
 
     def advance(self):
         """Counts one training step."""
         self.step.assign(self.step + 1.0)
+
+    def begin_epoch(self, epoch, done=0):
+        """Remembers where an epoch of `fit` began.
+
+        Args:
+            epoch: Integer, the epoch's index.
+            done: Number of its steps that were counted earlier.
+        """
+        self.epoch.assign(float(epoch))
+        self.epoch_start.assign(float(self.count() - done))
+
+    def position(self, steps_per_epoch=None):
+        """Returns the epoch, and how many of its steps are done."""
+        epoch = int(ops.convert_to_numpy(self.epoch))
+        done = self.count() - int(ops.convert_to_numpy(self.epoch_start))
+        if steps_per_epoch and done >= steps_per_epoch:
+            return epoch + 1, 0
+        return epoch, done
+
+    def count(self):
+        """Returns the number of steps done, an integer."""
+        return int(ops.convert_to_numpy(self.step))
+
+    def is_finished(self):
+        """Returns whether all steps of the schedule are done."""
+        return self.count() >= float(ops.convert_to_numpy(self.horizon))
 
     def progress(self):
         """Returns the share of the search that is done, in `[0, 1]`."""

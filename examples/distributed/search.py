@@ -1,0 +1,196 @@
+"""Search on several devices, and on several hosts.
+
+On all GPUs of this host; TensorFlow or JAX, as KERAS_BACKEND says:
+
+    python examples/distributed/search.py --data_dir=tensorflow_datasets
+
+On two hosts, JAX only. The same on each, but for `--process_id`:
+
+    KERAS_BACKEND=jax python examples/distributed/search.py --hosts=2 \\
+        --process_id=0 --coordinator=10.0.0.1:1234 --out=/shared/search
+
+Without GPUs and ImageNet, a small network on two virtual CPU devices:
+
+    python examples/distributed/search.py --synthetic --virtual_devices=2
+
+Started again after a crash, it goes on where it was. See the README beside.
+"""
+
+import contextlib
+import os
+import time
+
+import keras
+import numpy as np
+from absl import app
+from absl import flags
+from absl import logging
+from keras import layers
+
+import keras_df as kdf
+
+FLAGS = flags.FLAGS
+flags.DEFINE_float("budget", 0.5, "Share of the MACs that may remain.")
+flags.DEFINE_integer("batch_size", 256, "Samples per step, of all devices.")
+flags.DEFINE_integer("epochs", 2, "Number of epochs.", lower_bound=1)
+flags.DEFINE_integer(
+    "epoch_steps", 500, "Steps of an epoch, each on new images.", lower_bound=1
+)
+flags.DEFINE_integer("save_freq", 100, "Steps from one backup to the next.")
+flags.DEFINE_string("data_dir", None, "Folder with imagenet2012 of tfds.")
+flags.DEFINE_bool("synthetic", False, "A small network on made-up images.")
+flags.DEFINE_string("out", "distributed_out", "Folder to write.")
+flags.DEFINE_integer("hosts", 1, "Number of processes, one per host.")
+flags.DEFINE_integer("process_id", 0, "Which of them this is.")
+flags.DEFINE_string("coordinator", None, "Address and port of process 0.")
+flags.DEFINE_integer(
+    "virtual_devices", 0, "Split the CPU into as many devices, for a trial."
+)
+flags.DEFINE_bool("time", False, "Print the seconds per step.")
+
+IMAGE_SIZE = 224
+
+
+def split_cpu(count):
+    """Makes several devices of the CPU. Call it before anything else."""
+    if keras.config.backend() == "jax":
+        import jax
+
+        jax.config.update("jax_num_cpu_devices", count)
+        return
+    import tensorflow as tf
+
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    devices = [tf.config.LogicalDeviceConfiguration()] * count
+    tf.config.set_logical_device_configuration(cpu, devices)
+
+
+def all_devices():
+    """A scope: what is made in it runs on all devices of all hosts."""
+    if keras.config.backend() == "jax":
+        if FLAGS.hosts > 1:
+            keras.distribution.initialize(
+                FLAGS.coordinator, FLAGS.hosts, FLAGS.process_id
+            )
+        if len(keras.distribution.list_devices()) == 1:
+            return contextlib.nullcontext()
+        return keras.distribution.DataParallel().scope()
+    import tensorflow as tf
+
+    if FLAGS.hosts > 1:
+        raise app.UsageError("Several hosts need KERAS_BACKEND=jax.")
+    kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
+    devices = [x.name for x in tf.config.list_logical_devices(kind)]
+    return tf.distribute.MirroredStrategy(devices).scope()
+
+
+def small_network():
+    """No BatchNormalization: the number of devices changes no statistics."""
+    inputs = keras.Input((16, 16, 3))
+    x = layers.Conv2D(16, 3, activation="relu", name="first")(inputs)
+    x = layers.Conv2D(32, 3, 2, activation="relu", name="second")(x)
+    x = layers.Conv2D(32, 3, activation="relu", name="third")(x)
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    return keras.Model(inputs, layers.Dense(10, name="logits")(x))
+
+
+def synthetic_images():
+    """Images whose mean colours give their classes away."""
+    import tensorflow as tf
+
+    rng = np.random.default_rng(0)
+    labels = rng.integers(10, size=FLAGS.batch_size * FLAGS.epoch_steps)
+    colours = rng.normal(size=(10, 3))[labels]
+    images = rng.normal(size=(len(labels), 16, 16, 3))
+    images = (images + colours[:, None, None]).astype("float32")
+    return tf.data.Dataset.from_tensor_slices((images, labels))
+
+
+def imagenet():
+    """Training images as ResNet50 takes them, in the same order every time."""
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    def prepare(image, label):
+        scale = 256 / tf.reduce_min(tf.shape(image)[:2])
+        size = tf.cast(
+            scale * tf.cast(tf.shape(image)[:2], scale.dtype), "int32"
+        )
+        image = tf.image.resize(image, tf.maximum(size, IMAGE_SIZE))
+        image = tf.image.resize_with_crop_or_pad(image, IMAGE_SIZE, IMAGE_SIZE)
+        return keras.applications.resnet50.preprocess_input(image), label
+
+    images = tfds.load(
+        "imagenet2012",
+        split="train",
+        data_dir=FLAGS.data_dir,
+        as_supervised=True,
+        shuffle_files=True,
+        read_config=tfds.ReadConfig(shuffle_seed=0),
+    )
+    return images.map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+class StepTimer(keras.callbacks.Callback):
+    """Prints the median time from one step to the next."""
+
+    def on_train_begin(self, logs=None):
+        self.moments = []
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.moments.append(time.perf_counter())
+
+    def on_train_end(self, logs=None):
+        print(f"{np.median(np.diff(self.moments)):.4f} s per step")
+
+
+def main(argv):
+    del argv
+    logging.set_verbosity(logging.WARNING)
+    if FLAGS.virtual_devices:
+        split_cpu(FLAGS.virtual_devices)
+    keras.utils.set_random_seed(0)
+    os.makedirs(FLAGS.out, exist_ok=True)
+    with all_devices():
+        search()
+
+
+def search():
+    if FLAGS.synthetic:
+        model, images = small_network(), synthetic_images()
+        from_logits = True
+    else:
+        model, images = keras.applications.ResNet50(), imagenet()
+        from_logits = False
+    # The same order after a restart, another one in every pass.
+    train = images.repeat().shuffle(
+        10 * FLAGS.batch_size, seed=0, reshuffle_each_iteration=False
+    )
+    train = train.batch(FLAGS.batch_size, drop_remainder=True)
+    search = kdf.SearchModel(model, budget=kdf.MACs(FLAGS.budget))
+    search.compile(
+        optimizer=keras.optimizers.Adam(1e-2),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits),
+        metrics=["accuracy"],
+    )
+    backup = keras.callbacks.BackupAndRestore(
+        os.path.join(FLAGS.out, "backup"), save_freq=FLAGS.save_freq
+    )
+    search.fit(
+        train.prefetch(2),
+        epochs=FLAGS.epochs,
+        steps_per_epoch=FLAGS.epoch_steps,
+        callbacks=[backup] + [StepTimer()] * FLAGS.time,
+        shuffle=False,
+        verbose=2 * (FLAGS.process_id == 0),
+    )
+    plan = search.plan()
+    # On every host: Keras makes variables, on all of them, while it saves.
+    search.save(os.path.join(FLAGS.out, "search.keras"))
+    plan.save(os.path.join(FLAGS.out, "plan.json"))
+    if FLAGS.process_id == 0:
+        print(plan.summary())
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,43 @@
+"""Replicas of a search, each on a device of its own, under `tf.distribute`."""
+
+import keras
+
+
+def replica_id():
+    """Returns which replica runs this code, None if none in particular."""
+    if keras.config.backend() != "tensorflow":
+        return None
+    import tensorflow as tf
+
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return None
+    return int(tf.get_static_value(context.replica_id_in_sync_group))
+
+
+def check_strategy():
+    """Refuses strategies that Keras 3 cannot train under.
+
+    Raises:
+        ValueError: If a strategy other than `tf.distribute.MirroredStrategy`
+            and `tf.distribute.OneDeviceStrategy` is in scope.
+    """
+    if keras.config.backend() != "tensorflow":
+        return
+    import tensorflow as tf
+
+    if not tf.distribute.has_strategy():
+        return
+    strategy = tf.distribute.get_strategy()
+    known = (tf.distribute.MirroredStrategy, tf.distribute.OneDeviceStrategy)
+    if isinstance(strategy, known):
+        return
+    raise ValueError(
+        "Keras 3 trains on several devices of one host under "
+        "`tf.distribute.MirroredStrategy`, and not under "
+        "`MultiWorkerMirroredStrategy` or other strategies "
+        "(keras-team/keras#20585). For several hosts, use the JAX backend "
+        "with `keras.distribution.initialize` and "
+        "`keras.distribution.DataParallel`. Received: a strategy of type "
+        f"{type(strategy).__name__}"
+    )
