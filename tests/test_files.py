@@ -1,8 +1,30 @@
+import json
 import os
+import random
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
+import keras_df.files
+from keras_df.files import read_json
 from keras_df.files import replacing
+from keras_df.files import write_json
+
+NUMBERS = list(range(20_000))
+
+WRITER = """
+import importlib.util, itertools, sys
+
+spec = importlib.util.spec_from_file_location("files", sys.argv[1])
+files = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(files)
+for version in itertools.count(1):
+    numbers = list(range(20_000))
+    files.write_json(sys.argv[2], {"version": version, "numbers": numbers})
+"""
 
 
 def test_the_file_appears_with_what_was_written(tmp_path):
@@ -30,3 +52,50 @@ def test_a_path_without_a_folder_is_in_the_current_one(tmp_path, monkeypatch):
     with replacing("a.txt") as new, open(new, "w") as file:
         file.write("new")
     assert (tmp_path / "a.txt").read_text() == "new"
+
+
+def test_a_killed_process_leaves_a_whole_file(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"version": 0, "numbers": NUMBERS})
+    for _ in range(8):
+        modified = path.stat().st_mtime_ns
+        process = subprocess.Popen(
+            [sys.executable, "-c", WRITER, keras_df.files.__file__, path]
+        )
+        while path.stat().st_mtime_ns == modified:
+            assert process.poll() is None
+            time.sleep(0.001)
+        time.sleep(random.uniform(0, 0.05))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        found = read_json(path, dict)
+        assert found["version"] > 0 and found["numbers"] == NUMBERS
+        assert len(os.listdir(tmp_path)) <= 2
+    write_json(path, {})
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path):
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "a.json"
+    write_json(path, {"old": 1})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_json(path, NUMBERS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert json.loads(path.read_text()) == {"old": 1}
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_two_that_write_at_once_do_not_disturb_each_other(tmp_path):
+    path = tmp_path / "a.json"
+    with replacing(path) as first, replacing(path) as second:
+        assert first != second
+        for new, text in ((first, "first"), (second, "second")):
+            with open(new, "w") as file:
+                file.write(text)
+    assert path.read_text() == "first"
+    assert os.listdir(tmp_path) == ["a.json"]
