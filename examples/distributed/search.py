@@ -16,10 +16,9 @@ Without GPUs and ImageNet, a small network on two virtual CPU devices:
 Started again after a crash, it goes on where it was. See the README beside.
 """
 
-import contextlib
 import os
-import time
 
+import devices
 import keras
 import numpy as np
 from absl import app
@@ -40,48 +39,8 @@ flags.DEFINE_integer("save_freq", 100, "Steps from one backup to the next.")
 flags.DEFINE_string("data_dir", None, "Folder with imagenet2012 of tfds.")
 flags.DEFINE_bool("synthetic", False, "A small network on made-up images.")
 flags.DEFINE_string("out", "distributed_out", "Folder to write.")
-flags.DEFINE_integer("hosts", 1, "Number of processes, one per host.")
-flags.DEFINE_integer("process_id", 0, "Which of them this is.")
-flags.DEFINE_string("coordinator", None, "Address and port of process 0.")
-flags.DEFINE_integer(
-    "virtual_devices", 0, "Split the CPU into as many devices, for a trial."
-)
-flags.DEFINE_bool("time", False, "Print the seconds per step.")
 
 IMAGE_SIZE = 224
-
-
-def split_cpu(count):
-    """Makes several devices of the CPU. Call it before anything else."""
-    if keras.config.backend() == "jax":
-        import jax
-
-        jax.config.update("jax_num_cpu_devices", count)
-        return
-    import tensorflow as tf
-
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    devices = [tf.config.LogicalDeviceConfiguration()] * count
-    tf.config.set_logical_device_configuration(cpu, devices)
-
-
-def all_devices():
-    """A scope: what is made in it runs on all devices of all hosts."""
-    if keras.config.backend() == "jax":
-        if FLAGS.hosts > 1:
-            keras.distribution.initialize(
-                FLAGS.coordinator, FLAGS.hosts, FLAGS.process_id
-            )
-        if len(keras.distribution.list_devices()) == 1:
-            return contextlib.nullcontext()
-        return keras.distribution.DataParallel().scope()
-    import tensorflow as tf
-
-    if FLAGS.hosts > 1:
-        raise app.UsageError("Several hosts need KERAS_BACKEND=jax.")
-    kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
-    devices = [x.name for x in tf.config.list_logical_devices(kind)]
-    return tf.distribute.MirroredStrategy(devices).scope()
 
 
 def small_network():
@@ -131,27 +90,12 @@ def imagenet():
     return images.map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
 
 
-class StepTimer(keras.callbacks.Callback):
-    """Prints the median time from one step to the next."""
-
-    def on_train_begin(self, logs=None):
-        self.moments = []
-
-    def on_train_batch_begin(self, batch, logs=None):
-        self.moments.append(time.perf_counter())
-
-    def on_train_end(self, logs=None):
-        print(f"{np.median(np.diff(self.moments)):.4f} s per step")
-
-
 def main(argv):
     del argv
     logging.set_verbosity(logging.WARNING)
-    if FLAGS.virtual_devices:
-        split_cpu(FLAGS.virtual_devices)
     keras.utils.set_random_seed(0)
     os.makedirs(FLAGS.out, exist_ok=True)
-    with all_devices():
+    with devices.scope():
         search()
 
 
@@ -180,7 +124,7 @@ def search():
         train.prefetch(2),
         epochs=FLAGS.epochs,
         steps_per_epoch=FLAGS.epoch_steps,
-        callbacks=[backup] + [StepTimer()] * FLAGS.time,
+        callbacks=[backup],
         shuffle=False,
         verbose=2 * (FLAGS.process_id == 0),
     )
