@@ -38,17 +38,25 @@ flags.DEFINE_integer(
 flags.DEFINE_integer("save_freq", 100, "Steps from one backup to the next.")
 flags.DEFINE_string("data_dir", None, "Folder with imagenet2012 of tfds.")
 flags.DEFINE_bool("synthetic", False, "A small network on made-up images.")
+flags.DEFINE_enum(
+    "normalization",
+    "none",
+    ["none", "per_device", "synchronized"],
+    "BatchNormalization of the small network.",
+)
 flags.DEFINE_string("out", "distributed_out", "Folder to write.")
 
 IMAGE_SIZE = 224
 
 
 def small_network():
-    """No BatchNormalization: the number of devices changes no statistics."""
-    inputs = keras.Input((16, 16, 3))
-    x = layers.Conv2D(16, 3, activation="relu", name="first")(inputs)
-    x = layers.Conv2D(32, 3, 2, activation="relu", name="second")(x)
-    x = layers.Conv2D(32, 3, activation="relu", name="third")(x)
+    x = inputs = keras.Input((16, 16, 3))
+    for name, width in (("first", 16), ("second", 32), ("third", 32)):
+        x = layers.Conv2D(width, 3, name=name)(x)
+        if FLAGS.normalization != "none":
+            synchronized = FLAGS.normalization == "synchronized"
+            x = layers.BatchNormalization(synchronized=synchronized)(x)
+        x = layers.ReLU(name=f"{name}_relu")(x)
     x = layers.GlobalAveragePooling2D(name="pool")(x)
     return keras.Model(inputs, layers.Dense(10, name="logits")(x))
 

@@ -6,6 +6,7 @@ from keras import ops
 
 from keras_df.search.factors import SMALLEST_MASK
 from keras_df.search.factors import factorize
+from keras_df.search.replicas import from_first_host
 
 TOLERANCE = 0.01
 """Largest change of a mask for which a kernel's factors are kept."""
@@ -103,6 +104,7 @@ class CachedRelaxation(keras.layers.Layer):
         Returns:
             Number of kernels whose factors were renewed.
         """
+        mask = from_first_host(mask)
         now = np.maximum(mask[self._units], SMALLEST_MASK)
         anchor = np.array(ops.convert_to_numpy(self.anchor))
         sigma = np.array(ops.convert_to_numpy(self.sigma))
@@ -120,6 +122,7 @@ class CachedRelaxation(keras.layers.Layer):
                 wrapper.moment_array,
                 _by_axis(wrapper.view, now[channels]),
             )
+            factors = from_first_host(factors)
             self.left[index].assign(factors.left)
             self.right[index].assign(factors.right)
             self.slopes[index].assign(factors.slopes)

@@ -1,4 +1,4 @@
-"""Replicas of a search, each on a device of its own, under `tf.distribute`."""
+"""Replicas of a search, each on a device of its own, on one or more hosts."""
 
 import keras
 
@@ -13,6 +13,25 @@ def replica_id():
     if context is None or context.num_replicas_in_sync == 1:
         return None
     return int(tf.get_static_value(context.replica_id_in_sync_group))
+
+
+def from_first_host(arrays):
+    """Returns what the first host of several found, on all of them.
+
+    Hosts that differ round differently, and JAX takes no value for all of
+    them that is not the same to the last bit.
+
+    Args:
+        arrays: Array, or a tuple of arrays, of the same shapes on all hosts.
+    """
+    if keras.config.backend() != "jax":
+        return arrays
+    import jax
+    from jax.experimental import multihost_utils
+
+    if jax.process_count() == 1:
+        return arrays
+    return multihost_utils.broadcast_one_to_all(arrays)
 
 
 def check_strategy():
