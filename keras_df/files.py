@@ -7,6 +7,8 @@ import os
 import shutil
 import tempfile
 
+from keras_df.checks import check_type
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -26,8 +28,25 @@ def replacing(filepath):
 
     Yields:
         Path of the same name in a temporary folder beside it.
+
+    Raises:
+        OSError: If it cannot be written there; the message names it.
     """
-    folder, name = os.path.split(os.path.abspath(os.fspath(filepath)))
+    target = check_target(filepath)
+    folder, name = os.path.split(target)
+    try:
+        with _temporary_folder(folder, name) as temporary:
+            path = os.path.join(temporary, name)
+            yield path
+            os.replace(path, target)
+    except OSError as error:
+        reason = f"{error.strerror or error}. Nothing was written"
+        raise OSError(error.errno, reason, os.fspath(filepath)) from error
+
+
+@contextlib.contextmanager
+def _temporary_folder(folder, name):
+    """A folder that is locked while it is in use, old ones removed."""
     with contextlib.ExitStack() as stack:
         with _locked(folder):  # None may take a new folder for an old one.
             _remove_abandoned(folder, name)
@@ -36,9 +55,68 @@ def replacing(filepath):
             )
             temporary = stack.enter_context(temporary)
             stack.enter_context(_locked(temporary))
-        path = os.path.join(temporary, name)
-        yield path
-        os.replace(path, os.path.join(folder, name))
+        yield temporary
+
+
+def check_target(filepath):
+    """Checks that a file can be written, before the work that makes it.
+
+    Args:
+        filepath: Path of the file.
+
+    Returns:
+        The path without links.
+
+    Raises:
+        TypeError: If it is no path.
+        OSError: If its folder is missing, is no folder or may not be written
+            to, or if what is there is no file; as the matching subclass.
+    """
+    target = check_path("filepath", filepath)
+    if os.path.isdir(target):
+        raise IsADirectoryError(
+            f"'{filepath}' is a folder. Name a file inside it."
+        )
+    if os.path.exists(target) and not os.path.isfile(target):
+        raise OSError(f"'{filepath}' is a device, not a file. Name a file.")
+    check_folder(os.path.dirname(target))
+    return target
+
+
+def check_folder(folder):
+    """Raises OSError unless a folder exists and may be written to."""
+    if not os.path.exists(folder):
+        above = os.path.dirname(folder)
+        while not os.path.exists(above):
+            above = os.path.dirname(above)
+        if os.path.isdir(above):
+            raise FileNotFoundError(
+                f"The folder '{folder}' does not exist. Make it first."
+            )
+        folder = above
+    if not os.path.isdir(folder):
+        raise NotADirectoryError(
+            f"'{folder}' is a file, not a folder. Name another folder."
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(
+            f"The folder '{folder}' may not be written to. Name another one, "
+            "or change its permissions."
+        )
+
+
+def check_path(name, path):
+    """Returns a path without links.
+
+    Raises:
+        TypeError: If it is no path.
+        ValueError: If it is empty or holds a null character.
+    """
+    check_type(name, path, (str, os.PathLike), "a path")
+    path = os.fspath(path)
+    if not path or "\0" in path:
+        raise ValueError(f"`{name}` must be a path. Received: {name}={path!r}")
+    return os.path.realpath(path)
 
 
 def _remove_abandoned(folder, name):
@@ -90,11 +168,32 @@ def read_json(filepath, parse):
     """Reads JSON and returns what `parse` makes of it.
 
     Raises:
+        TypeError: If `filepath` is no path.
         ValueError: If the file is not JSON, or `parse` raises it; the message
             names the file.
     """
+    check_path("filepath", filepath)
+    with open(filepath, "rb") as file:
+        content = file.read()
     try:
-        with open(filepath, encoding="utf-8") as file:
-            return parse(json.load(file))
+        return parse(_parsed(content))
     except ValueError as error:
         raise ValueError(f"Cannot read '{filepath}': {error}") from error
+
+
+def _parsed(content):
+    if not content.strip():
+        raise ValueError("the file is empty.")
+    try:
+        return json.loads(content.decode(), parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("it is nested too deeply.") from None
+    except ValueError as error:
+        raise ValueError(
+            f"it is not JSON, or was cut off ({error}). Write it anew, or "
+            "restore it from a copy."
+        ) from error
+
+
+def _refuse_constant(name):
+    raise ValueError(f"it holds {name}, which is no JSON number")

@@ -5,6 +5,8 @@ carries them out, and neither knows the other.
 """
 
 import dataclasses
+import difflib
+import reprlib
 from dataclasses import dataclass
 from dataclasses import field
 
@@ -14,6 +16,8 @@ from keras_df.budgets.allocation import Selection
 from keras_df.budgets.cost import RESOURCES
 from keras_df.budgets.latency import table_of
 from keras_df.budgets.model_cost import ModelCost
+from keras_df.checks import check_type
+from keras_df.checks import shown
 from keras_df.files import read_json
 from keras_df.files import write_json
 from keras_df.graph import analyze
@@ -97,6 +101,8 @@ class CompressionPlan:
         Raises:
             ValueError: If the plan does not fit the model.
         """
+        for path, layer in self.layers.items():
+            _check_numbers(path, layer)
         _check_layers(self.layers, graph.kernels())
         kept = np.ones(graph.unit_count, bool)
         for path, layer in self.layers.items():
@@ -160,26 +166,19 @@ class CompressionPlan:
                 "This is not a compression plan: the entry 'format' is "
                 "missing or wrong."
             )
-        if config.get("version") != VERSION:
+        version = config.get("version")
+        if type(version) is not int or version != VERSION:
             raise ValueError(
-                f"The plan has version {config.get('version')!r}; this "
+                f"The plan has version {reprlib.repr(version)}; this "
                 f"keras_df reads version {VERSION}. Make the plan anew, or "
                 "install the keras_df that wrote it."
             )
-        try:
-            layers = {
-                path: _layer_from_config(path, entry)
-                for path, entry in config["layers"].items()
-            }
-            costs = {
-                name: tuple(int(x) for x in pair)
-                for name, pair in config["costs"].items()
-            }
-            if not set(RESOURCES) <= set(costs):
-                raise KeyError("costs")
-            budget, notes = list(config["budget"]), list(config["notes"])
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"The plan is damaged: {error!r}.") from error
+        layers = {
+            path: _layer_from_config(path, entry)
+            for path, entry in _entry(config, "layers", dict).items()
+        }
+        costs = _costs(_entry(config, "costs", dict))
+        budget, notes = (_texts(config, key) for key in ("budget", "notes"))
         return cls(layers, costs, budget, notes)
 
     def save(self, filepath):
@@ -243,10 +242,13 @@ class CompressionPlan:
         Raises:
             ValueError: If the plan has no such layer.
         """
+        check_type("layer", layer, str, "the path of a layer")
         if layer not in self.layers:
+            close = difflib.get_close_matches(layer, self.layers, n=3)
             raise ValueError(
-                f"The plan has no layer {layer!r}. Its layers are: "
-                f"{', '.join(self.layers)}"
+                f"The plan has no layer {layer!r}. "
+                f"Close matches: {', '.join(close) or 'none'}. Its layers "
+                f"are: {', '.join(self.layers)}"
             )
         plan = self.layers[layer]
         gone = plan.channels - len(plan.kept)
@@ -268,6 +270,7 @@ class CompressionPlan:
             Dict from the paths of layers that differ to tuples of two
             `LayerPlan` (None where a plan lacks the layer).
         """
+        check_type("other", other, CompressionPlan, "a `CompressionPlan`")
         mine, theirs = self.layers, other.layers
         pairs = {p: (mine.get(p), theirs.get(p)) for p in {**mine, **theirs}}
         return {path: (a, b) for path, (a, b) in pairs.items() if a != b}
@@ -289,19 +292,86 @@ def _unused(budgets, costs):
         )
 
 
-def _layer_from_config(path, entry):
-    layer = LayerPlan(**{**entry, "kept": tuple(entry["kept"])})
-    numbers = [layer.channels, layer.max_rank, layer.scheme, *layer.kept]
-    numbers += [] if layer.rank is None else [layer.rank]
-    if not all(type(number) is int for number in numbers):
-        raise ValueError(f"Layer '{path}' of the plan has a non-integer value.")
-    bounded = (-1, *layer.kept, layer.channels)
-    if not all(a < b for a, b in zip(bounded, bounded[1:])):
+def _entry(config, key, kind):
+    value = config.get(key)
+    if not isinstance(value, kind):
         raise ValueError(
-            f"Layer '{path}' of the plan keeps channels that are not an "
-            f"ascending list within 0 and {layer.channels - 1}."
+            f"The plan is damaged: its entry '{key}' is "
+            f"{shown(value) if key in config else 'missing'}."
+        )
+    return value
+
+
+def _costs(pairs):
+    for name in [*RESOURCES, *pairs]:
+        pair = pairs.get(name)
+        numbers = pair if isinstance(pair, (list, tuple)) else ()
+        if len(numbers) != 2 or not all(
+            type(x) is int and x >= 0 for x in numbers
+        ):
+            raise ValueError(
+                "The plan is damaged: its entry 'costs' must have the "
+                f"integers before and after of '{name}'. Received: "
+                f"{shown(pair)}"
+            )
+    return {name: tuple(pair) for name, pair in pairs.items()}
+
+
+def _texts(config, key):
+    texts = list(_entry(config, key, (list, tuple)))
+    for text in texts:
+        if not isinstance(text, str):
+            raise ValueError(
+                f"The plan is damaged: its entry '{key}' holds {shown(text)}, "
+                "which is no text."
+            )
+    return texts
+
+
+def _layer_from_config(path, entry):
+    known = {field.name for field in dataclasses.fields(LayerPlan)}
+    keys = set(entry) if isinstance(entry, dict) else None
+    if keys is None or not {"channels", "kept"} <= keys <= known:
+        raise ValueError(
+            f"The plan is damaged: layer '{path}' is {shown(entry)}; it must "
+            f"have {', '.join(sorted(known))}."
+        )
+    kept = entry["kept"]
+    if isinstance(kept, (list, tuple)):
+        kept = tuple(kept)
+    layer = LayerPlan(**{**entry, "kept": kept})
+    _check_numbers(path, layer)
+    if layer.rank is not None and not 1 <= layer.rank <= layer.max_rank:
+        raise ValueError(
+            f"Layer '{path}' of the plan has rank {layer.rank}; it must be "
+            f"between 1 and {layer.max_rank}, or null for a dense layer."
         )
     return layer
+
+
+def _check_numbers(path, layer):
+    kept = layer.kept
+    if not isinstance(kept, tuple):
+        raise ValueError(
+            f"Layer '{path}' of the plan must list the channels it keeps. "
+            f"Received: kept={shown(kept)}"
+        )
+    numbers = [layer.channels, layer.max_rank, layer.scheme, *kept]
+    numbers += [] if layer.rank is None else [layer.rank]
+    wrong = [number for number in numbers if type(number) is not int]
+    if wrong:
+        raise ValueError(
+            f"Layer '{path}' of the plan has a non-integer value: "
+            f"{shown(wrong[0])}"
+        )
+    bounded = (-1, *kept, layer.channels)
+    for before, after in zip(bounded, bounded[1:]):
+        if before >= after:
+            raise ValueError(
+                f"Layer '{path}' of the plan keeps channels that are not an "
+                f"ascending list within 0 and {layer.channels - 1}: {after} "
+                f"comes after {before}."
+            )
 
 
 def _check_layers(planned, kernels):

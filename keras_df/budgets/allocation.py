@@ -46,7 +46,8 @@ class Allocator:
         limits: Dict from resource to the largest amount allowed.
 
     Raises:
-        ValueError: If a budget is below what can be reached.
+        ValueError: If nothing can be compressed, constraints contradict each
+            other, or a budget is below what can be reached.
     """
 
     def __init__(self, graph, budgets, constraints):
@@ -63,10 +64,13 @@ class Allocator:
         self.groups = _groups(graph, self.free)
         self.limits = {}
         for budget in budgets:
-            limit = budget.limit(self.cost.totals[budget.resource])
+            total = self.cost.totals[budget.resource]
+            limit = min(budget.limit(total), total)
             known = self.limits.get(budget.resource, limit)
             self.limits[budget.resource] = min(limit, known)
-        self._refuse_unreachable()
+        if budgets:
+            self._refuse_nothing()
+        self._refuse_unreachable(budgets)
 
     def _free_units(self):
         free = self.graph.prunable & self.constraints.prune
@@ -86,7 +90,18 @@ class Allocator:
             for resource in self.cost.totals
         }
 
-    def _refuse_unreachable(self):
+    def _refuse_nothing(self):
+        if self.free.any() or self.cost.decomposable.any():
+            return
+        raise ValueError(
+            f"Nothing in the model can be compressed: of its "
+            f"{len(self.cost.paths)} layers with a kernel, none may lose a "
+            "filter and none may become a low-rank pair, with these "
+            "constraints. `keras_df.inspect(model)` says why; a layer of "
+            "your own needs a rule, see `keras_df.graph.register_rule`."
+        )
+
+    def _refuse_unreachable(self, budgets):
         smallest = self.smallest()
         for resource, limit in self.limits.items():
             least, total = smallest[resource], self.cost.totals[resource]
@@ -98,7 +113,8 @@ class Allocator:
                     f"be reached: the smallest is {least:,} "
                     f"({least / total:.1%}) with these constraints. Ask for "
                     "more, or relax the constraints; `keras_df.inspect(model)`"
-                    " lists what cannot be compressed and why."
+                    " lists what cannot be compressed and why"
+                    f"{_hint(resource, budgets)}"
                 )
 
     def fit(self, unit_scores, rank_scores):
@@ -166,6 +182,17 @@ class Allocator:
             < SLACK * self.cost.totals[resource]
             for resource, limit in self.limits.items()
         )
+
+
+def _hint(resource, budgets):
+    """What a target such as 50 was probably meant to say."""
+    targets = [x.target for x in budgets if x.resource == resource]
+    if resource == LATENCY or not any(1 < x <= 100 for x in targets):
+        return ""
+    return (
+        ". A target above 1 is an absolute amount: half of the original is "
+        "0.5, not 50"
+    )
 
 
 class _Events:
@@ -266,7 +293,18 @@ def _share_ranges(allocator):
             if unit in ranges:
                 old = ranges[unit]
                 ranges[unit] = (max(old[0], low), min(old[1], high))
+                _refuse_contradiction(node.path, *ranges[unit])
     return ranges
+
+
+def _refuse_contradiction(path, low, high):
+    if low > high:
+        raise ValueError(
+            f"`floors` and `caps` contradict each other: layer '{path}' loses "
+            "the same filters as other layers, and together they would have "
+            f"to keep at least {low:.1%} and at most {high:.1%}. Give coupled "
+            "layers floors and caps that agree."
+        )
 
 
 def _whole_groups(allocator):

@@ -5,6 +5,9 @@ import numbers
 
 import keras
 
+from keras_df.checks import is_finite_number
+from keras_df.checks import shown
+
 
 class Budget:
     """The amount of a resource that a compressed model may use.
@@ -26,15 +29,15 @@ class Budget:
             raise TypeError(
                 f"`{name}` takes a number: a share such as `{name}(0.5)` or "
                 f"an absolute amount such as `{name}(1e9)`. Received: "
-                f"target={target!r} (of type {type(target)})"
+                f"target={shown(target)}"
             )
-        if not math.isfinite(target) or target <= 0:
+        if not is_finite_number(target) or target <= 0:
             raise ValueError(
                 f"The target of `{name}` must be positive and finite: a share "
                 "of at most 1, or an absolute amount above 1. Received: "
-                f"target={target}"
+                f"target={shown(target)}"
             )
-        self.target = target
+        self.target = target if isinstance(target, int) else float(target)
 
     def limit(self, total):
         """Returns the largest amount allowed, an integer.
@@ -127,6 +130,6 @@ def as_budgets(budget):
         if not isinstance(item, Budget):
             raise TypeError(
                 "`budget` must be a budget such as `keras_df.FLOPs(0.5)`, or "
-                f"a list of them. Received: {item!r} (of type {type(item)})"
+                f"a list of them. Received: {shown(item)}"
             )
     return budgets

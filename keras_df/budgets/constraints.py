@@ -1,9 +1,9 @@
 """What a plan has to respect beside its budget."""
 
 import dataclasses
+import difflib
 import fnmatch
 import math
-import numbers
 from dataclasses import dataclass
 from dataclasses import field
 
@@ -11,6 +11,11 @@ import keras
 import numpy as np
 
 from keras_df.budgets.schemes import cheapest_scheme
+from keras_df.checks import check_flag
+from keras_df.checks import check_positive_integer
+from keras_df.checks import check_type
+from keras_df.checks import is_finite_number
+from keras_df.checks import shown
 
 
 @keras.saving.register_keras_serializable(package="keras_df")
@@ -35,11 +40,13 @@ class Constraints:
         floors: Dict from layers to the smallest share of their channels and
             of their rank that remains, in `[0, 1]`.
         caps: Dict from layers to the largest share of their channels and of
-            their rank that remains, in `(0, 1]`. A floor wins over a cap.
+            their rank that remains, in `(0, 1]`. None may be below
+            a floor of the same layer.
         skip: Layers that keep all their filters and stay dense. Their inputs
             may still shrink with the layers before them.
 
     Raises:
+        TypeError: If a value is of the wrong type.
         ValueError: If a value is out of range.
 
     Example:
@@ -62,37 +69,23 @@ class Constraints:
     skip: tuple = ()
 
     def __post_init__(self):
-        single = isinstance(self.skip, str) or callable(self.skip)
-        skip = (self.skip,) if single else tuple(self.skip)
-        object.__setattr__(self, "skip", skip)
+        check_flag("prune", self.prune)
+        check_flag("decompose", self.decompose)
         if not (self.prune or self.decompose):
             raise ValueError(
                 "With `prune=False` and `decompose=False` nothing can be "
                 "compressed. Allow at least one of them."
             )
         for name in ("round_to", "min_channels"):
-            value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise ValueError(
-                    f"`{name}` must be a positive integer. Received: "
-                    f"{name}={value!r}"
-                )
-        schemes = [self.scheme]
-        if isinstance(self.scheme, dict):
-            schemes = self.scheme.values()
-        for scheme in schemes:
-            if scheme not in (1, 2, "best"):
-                raise ValueError(
-                    "`scheme` must be 1, 2 or 'best'. Received: "
-                    f"scheme={scheme!r}"
-                )
+            value = check_positive_integer(name, getattr(self, name))
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "skip", _as_references(self.skip))
+        _check_schemes(self.scheme)
         for name in ("floors", "caps"):
-            for layer, share in getattr(self, name).items():
-                if not _is_share(share) or (name == "caps" and not share):
-                    raise ValueError(
-                        f"`{name}` holds shares between 0 and 1. Received: "
-                        f"{share!r} for layer {layer!r}"
-                    )
+            _check_shares(name, getattr(self, name))
+        for name, floor in self.floors.items():
+            if floor > self.caps.get(name, 1.0):
+                raise ValueError(_contradiction(name, floor, self.caps[name]))
 
     def get_config(self):
         return dataclasses.asdict(self)
@@ -102,7 +95,12 @@ class Constraints:
         return cls(**config)
 
     def check(self, graph):
-        """Raises ValueError if a named layer does not exist in `graph`."""
+        """Checks the constraints against a model's `ChannelGraph`.
+
+        Raises:
+            ValueError: If a named layer does not exist, or a layer's floor is
+                above its cap.
+        """
         names = [*self.skip, *self.floors, *self.caps]
         if isinstance(self.scheme, dict):
             names += self.scheme
@@ -110,8 +108,12 @@ class Constraints:
             if not any(matches(name, node) for node in graph.nodes.values()):
                 raise ValueError(
                     f"The constraints name {name!r}, which matches no layer "
-                    f"of the model. Its layers are: {', '.join(graph.nodes)}"
+                    f"of the model. {_suggestion(name, graph.nodes)}"
                 )
+        for path, node in graph.kernels().items():
+            low, high = self.share_range(node)
+            if low > high:
+                raise ValueError(_contradiction(path, low, high))
 
     def skips(self, node):
         """Tells whether a `Node` is to be left alone."""
@@ -161,8 +163,72 @@ class Constraints:
         return counts[counts >= least][:1]
 
 
-def _is_share(value):
-    return isinstance(value, numbers.Real) and 0 <= value <= 1
+def _as_references(skip):
+    single = isinstance(skip, str) or callable(skip)
+    references = (skip,) if single else skip
+    if not isinstance(references, (list, tuple, set, frozenset)):
+        raise TypeError(
+            "`skip` must be a layer's name, a pattern, a class, a function of "
+            f"the layer, or a list of these. Received: skip={shown(skip)}"
+        )
+    for reference in references:
+        _check_reference("skip", reference)
+    return tuple(references)
+
+
+def _check_reference(name, reference):
+    if isinstance(reference, keras.Layer):
+        raise TypeError(
+            f"`{name}` names layers; it does not hold them. Pass "
+            f"'{reference.name}', the layer's name. Received: {reference!r}"
+        )
+    if not isinstance(reference, str) and not callable(reference):
+        raise TypeError(
+            f"`{name}` names layers by their path, name, a pattern, their "
+            f"class or a function of the layer. Received: {shown(reference)}"
+        )
+
+
+def _check_schemes(scheme):
+    by_layer = scheme if isinstance(scheme, dict) else {}
+    for reference in by_layer:
+        _check_reference("scheme", reference)
+    for one in by_layer.values() if isinstance(scheme, dict) else [scheme]:
+        if type(one) not in (int, str) or one not in (1, 2, "best"):
+            raise ValueError(
+                "`scheme` must be 1, 2 or 'best', or a dict from layers to "
+                f"one of these. Received: scheme={shown(one)}"
+            )
+
+
+def _check_shares(name, shares):
+    check_type(name, shares, dict, "a dict from layers to shares")
+    for layer, share in shares.items():
+        _check_reference(name, layer)
+        if (
+            not is_finite_number(share)
+            or not 0 <= share <= 1
+            or (name == "caps" and not share)
+        ):
+            raise ValueError(
+                f"`{name}` holds shares between 0 and 1. Received: "
+                f"{shown(share)} for layer {layer!r}"
+            )
+
+
+def _contradiction(layer, floor, cap):
+    return (
+        f"`floors` and `caps` contradict each other: layer {layer!r} would "
+        f"have to keep at least {floor:.1%} and at most {cap:.1%}. Lower the "
+        "floor or raise the cap."
+    )
+
+
+def _suggestion(name, paths):
+    close = difflib.get_close_matches(str(name), paths, n=3)
+    if close:
+        return f"Close matches: {', '.join(close)}."
+    return f"Its layers are: {', '.join(paths)}."
 
 
 def matches(name, node):
@@ -171,7 +237,18 @@ def matches(name, node):
     if isinstance(name, type):
         return isinstance(layer, name)
     if callable(name):
-        return bool(name(layer))
+        return _accepts(name, node)
     return any(
         fnmatch.fnmatchcase(known, name) for known in (node.path, layer.name)
     )
+
+
+def _accepts(function, node):
+    try:
+        return bool(function(node.operation))
+    except Exception as error:
+        raise ValueError(
+            f"The constraints' function {function!r} fails on layer "
+            f"'{node.path}' (of type {type(node.operation).__name__}): "
+            f"{error!r}. It is asked about every layer of the model."
+        ) from error

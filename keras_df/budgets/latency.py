@@ -11,6 +11,9 @@ from keras_df.budgets.budget import Budget
 from keras_df.budgets.cost import RESOURCES
 from keras_df.budgets.cost import NodeCost
 from keras_df.budgets.cost import Rates
+from keras_df.checks import check_positive_integer
+from keras_df.checks import is_finite_number
+from keras_df.checks import shown
 from keras_df.files import read_json
 from keras_df.files import write_json
 
@@ -124,9 +127,11 @@ class LatencyTable:
                 "`keras_df.export.measure_latency` makes one."
             )
         try:
-            return cls(**config)
+            table = cls(**config)
         except TypeError as error:
             raise ValueError(f"The table is damaged: {error}.") from error
+        _check_table(table)
+        return table
 
     def save(self, filepath):
         """Writes the table as JSON, replacing the file once complete.
@@ -174,7 +179,7 @@ class Latency(Budget):
             raise TypeError(
                 "`Latency` needs a `keras_df.LatencyTable` of the model; "
                 "`keras_df.export.measure_latency(model)` makes one. "
-                f"Received: table={table!r} (of type {type(table)})"
+                f"Received: table={shown(table)}"
             )
         self.table = table
 
@@ -210,3 +215,44 @@ def table_of(budgets):
             "target at a time."
         )
     return tables[0] if tables else None
+
+
+def _check_table(table):
+    check_positive_integer("tile", table.tile)
+    for name, kind in (
+        ("kernels", dict),
+        ("operators", dict),
+        ("networks", list),
+    ):
+        if not isinstance(getattr(table, name), kind):
+            _refuse(name, getattr(table, name))
+    for path, known in table.kernels.items():
+        if not isinstance(known, dict) or "dense" not in known:
+            _refuse(path, known)
+        for key, times in known.items():
+            operators = [times] if key == "dense" else times
+            count = 1 if key == "dense" else 2
+            if not isinstance(operators, (list, tuple)):
+                _refuse(path, times)
+            if len(operators) != count or not all(map(_is_rates, operators)):
+                _refuse(path, times)
+    numbers = {"per_flop": table.per_flop, "fixed": table.fixed}
+    for name, number in {**numbers, **table.operators}.items():
+        if not is_finite_number(number):
+            _refuse(name, number)
+
+
+def _is_rates(times):
+    """Whether these are the four coefficients of an operator's time."""
+    return (
+        isinstance(times, (list, tuple))
+        and len(times) == 4
+        and all(map(is_finite_number, times))
+    )
+
+
+def _refuse(name, value):
+    raise ValueError(
+        f"The table is damaged: its entry '{name}' is {shown(value)}. "
+        "`keras_df.export.measure_latency` makes one."
+    )

@@ -4,8 +4,14 @@ import itertools
 
 import keras
 import numpy as np
+from keras import ops
 
+from keras_df.checks import check_positive_integer
+from keras_df.checks import shown
 from keras_df.graph.walk import graph_of
+
+_NO_DATA = (str, bytes, dict, set, frozenset)
+"""What Python iterates over, but not by batches."""
 
 
 def take_batches(data, steps, batch_size=128):
@@ -23,7 +29,8 @@ def take_batches(data, steps, batch_size=128):
         List of model inputs, each with the batch axis first.
 
     Raises:
-        ValueError: If there is no batch at all.
+        ValueError: If there is no batch at all, or a number is not a
+            positive integer.
         TypeError: If `data` is nothing that can be read.
 
     Example:
@@ -31,9 +38,14 @@ def take_batches(data, steps, batch_size=128):
     >>> len(take_batches(np.zeros((1000, 32, 32, 3)), steps=2))
     2
     """
+    check_positive_integer("steps", steps)
+    check_positive_integer("batch_size", batch_size)
     batches = list(itertools.islice(iterate_batches(data, batch_size), steps))
     if not batches:
-        raise ValueError("The data set is empty: it has no batch to read.")
+        raise ValueError(
+            "The data set is empty: it has no batch to read. A generator that "
+            "was read before is empty too; make a new one."
+        )
     return batches
 
 
@@ -61,12 +73,12 @@ def iterate_batches(data, batch_size=128):
         count = data.num_batches
         indices = itertools.count() if count is None else range(count)
         return (_inputs(data[index]) for index in indices)
-    if hasattr(data, "__iter__"):
+    if hasattr(data, "__iter__") and not isinstance(data, _NO_DATA):
         return map(_inputs, data)
     raise TypeError(
         "Expected data as `Model.fit` takes it: a `tf.data.Dataset`, a "
         "`keras.utils.PyDataset`, arrays or an iterable of batches. "
-        f"Received: {data!r} (of type {type(data)})"
+        f"Received: {shown(data)}"
     )
 
 
@@ -80,8 +92,50 @@ def flat_inputs(model, batch):
 
     Returns:
         List of tensors.
+
+    Raises:
+        ValueError: If the batch does not fit the model's inputs, or holds
+            NaN or infinite values.
     """
-    return graph_of(model)._standardize_inputs(batch)
+    inputs = graph_of(model).inputs
+    try:
+        tensors = graph_of(model)._standardize_inputs(batch)
+    except Exception as error:
+        raise ValueError(_mismatch(model, batch)) from error
+    for spec, tensor in zip(inputs, tensors):
+        if tensor is None or getattr(spec, "sparse", False):
+            continue
+        if not _fits(tensor.shape, spec.shape):
+            raise ValueError(_mismatch(model, batch))
+        kind = keras.backend.standardize_dtype(tensor.dtype)
+        if "float" in kind and not ops.all(ops.isfinite(tensor)):
+            raise ValueError(
+                f"The data for input '{spec.name}' of model '{model.name}' "
+                "holds values that are not finite. Look for NaN or infinite "
+                "values in it and remove or replace them."
+            )
+    return tensors
+
+
+def _fits(shape, wanted):
+    """Whether a tensor has the sizes of an input, its batch aside."""
+    return len(shape) == len(wanted) and all(
+        size is None or size == got for got, size in zip(shape[1:], wanted[1:])
+    )
+
+
+def _mismatch(model, batch):
+    wanted = {x.name: tuple(x.shape) for x in graph_of(model).inputs}
+    received = keras.tree.map_structure(_described, batch)
+    return (
+        f"The data does not fit model '{model.name}', whose inputs have the "
+        f"shapes {wanted}. Received a batch with: {received}"
+    )
+
+
+def _described(value):
+    shape = getattr(value, "shape", None)
+    return shown(value) if shape is None else tuple(shape)
 
 
 def _is_arrays(data):
@@ -97,7 +151,14 @@ def _array_batches(data, batch_size):
             lambda x: np.asarray(x[start : start + batch_size]), data
         )
 
-    size = len(keras.tree.flatten(data)[0])
+    shapes = [tuple(x.shape) for x in keras.tree.flatten(data)]
+    sizes = {shape[:1] for shape in shapes}
+    if len(sizes) > 1 or () in sizes:
+        raise ValueError(
+            "The arrays of a data set must have the same number of samples. "
+            f"Received arrays of the shapes: {shapes}"
+        )
+    ((size,),) = sizes
     return map(batch, range(0, size, batch_size))
 
 

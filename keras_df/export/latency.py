@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from keras_df.checks import check_positive_integer
 from keras_df.export.interpreter import allocate
 from keras_df.export.interpreter import make_interpreter
+from keras_df.files import check_path
 from keras_df.graph.analysis import UNKNOWN_SIZE
 
 WARM_UP = 5
@@ -53,7 +55,8 @@ def benchmark(
         List of `Timing`, one per file.
 
     Raises:
-        ValueError: If no file is given, or a number is not positive.
+        ValueError: If no file is given, a file is no `.tflite` file, or a
+            number is not a positive integer.
 
     Example:
 
@@ -62,16 +65,14 @@ def benchmark(
     print(before.median / after.median)
     ```
     """
-    if not filepaths or threads < 1 or repeats < 1:
+    if not filepaths:
         raise ValueError(
-            "`benchmark` takes at least one file and positive numbers. "
-            f"Received: filepaths={filepaths}, threads={threads}, "
-            f"repeats={repeats}"
+            "`benchmark` takes at least one file: "
+            "`benchmark('before.tflite', 'after.tflite')`."
         )
-    contents = []
-    for path in filepaths:
-        with open(path, "rb") as file:
-            contents.append(file.read())
+    check_positive_integer("threads", threads)
+    check_positive_integer("repeats", repeats)
+    contents = [_read(path) for path in filepaths]
     times = 1e3 * interleaved_times(contents, threads, repeats)
     low, median, high = np.percentile(times, (10, 50, 90), axis=0)
     columns = zip(filepaths, median.tolist(), low.tolist(), high.tolist())
@@ -97,6 +98,18 @@ def interleaved_times(contents, threads, repeats):
             interpreter.invoke()
             row[column] = time.perf_counter() - start
     return times[WARM_UP:]
+
+
+def _read(path):
+    check_path("filepaths", path)
+    with open(path, "rb") as file:
+        content = file.read()
+    if content[4:8] != b"TFL3":
+        raise ValueError(
+            f"'{path}' is not a `.tflite` file, or was cut off. "
+            "`keras_df.export.litert` writes one."
+        )
+    return content
 
 
 def _loaded(content, threads):

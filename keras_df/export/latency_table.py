@@ -9,6 +9,7 @@ from keras_df.budgets import FLOPs
 from keras_df.budgets import Latency
 from keras_df.budgets import LatencyTable
 from keras_df.budgets.constraints import Constraints
+from keras_df.checks import check_positive_integer
 from keras_df.export.latency import interleaved_times
 from keras_df.export.latency_fit import calibrate
 from keras_df.export.latency_fit import fit_operators
@@ -17,6 +18,7 @@ from keras_df.export.operators import kernel_operators
 from keras_df.export.operators import operator_file
 from keras_df.export.operators import whole_operator
 from keras_df.export.verification import require_tensorflow
+from keras_df.files import check_target
 from keras_df.graph import analyze
 from keras_df.surgery import baselines
 from keras_df.surgery import compress
@@ -60,7 +62,9 @@ def measure_latency(
 
     Raises:
         RuntimeError: If Keras does not run on TensorFlow.
-        ValueError: If a layer has its channels first.
+        ValueError: If a layer has its channels first, or a number is not a
+            positive integer.
+        OSError: If the file cannot be written.
 
     Example:
 
@@ -72,6 +76,10 @@ def measure_latency(
     ```
     """
     require_tensorflow("Measuring latency")
+    check_positive_integer("threads", threads)
+    check_positive_integer("repeats", repeats)
+    if filepath is not None:
+        check_target(filepath)
     graph = analyze(model)
     roles = _roles(graph)
     points = _points(roles)

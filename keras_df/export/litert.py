@@ -9,6 +9,8 @@ from keras import tree
 
 from keras_df.calibration import flat_inputs
 from keras_df.calibration import iterate_batches
+from keras_df.checks import check_choice
+from keras_df.checks import check_positive_integer
 from keras_df.export.interpreter import make_interpreter
 from keras_df.export.interpreter import ordered_inputs
 from keras_df.export.interpreter import run
@@ -16,6 +18,7 @@ from keras_df.export.verification import check
 from keras_df.export.verification import example_inputs
 from keras_df.export.verification import expected_outputs
 from keras_df.export.verification import require_tensorflow
+from keras_df.files import check_target
 from keras_df.files import replacing
 from keras_df.graph.walk import graph_of
 
@@ -50,6 +53,7 @@ def litert(
     Raises:
         TypeError: If `model` is not a `keras.Model`.
         ValueError: If an argument is invalid, or `model` is subclassed.
+        OSError: If the file cannot be written.
         RuntimeError: If the file does not compute what the model computes, or
             if Keras does not run on TensorFlow. No file is written then.
 
@@ -63,12 +67,12 @@ def litert(
     ```
     """
     require_tensorflow("Exporting to LiteRT")
+    graph_of(model)
+    check_target(filepath)
     filepath = os.fspath(filepath)
-    if quantize not in _TOLERANCES:
-        raise ValueError(
-            f"`quantize` must be one of {tuple(_TOLERANCES)}. Received: "
-            f"quantize={quantize!r}"
-        )
+    check_choice("quantize", quantize, tuple(_TOLERANCES))
+    if batch_size is not None:
+        check_positive_integer("batch_size", batch_size)
     if not filepath.endswith(".tflite"):
         raise ValueError(
             f"`filepath` must end in '.tflite'. Received: filepath={filepath}"

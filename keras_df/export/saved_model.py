@@ -10,6 +10,8 @@ from keras_df.export.verification import check
 from keras_df.export.verification import example_inputs
 from keras_df.export.verification import expected_outputs
 from keras_df.export.verification import require_tensorflow
+from keras_df.files import check_folder
+from keras_df.files import check_path
 from keras_df.graph.walk import graph_of
 
 TOLERANCE = 1e-4
@@ -30,6 +32,9 @@ def saved_model(model: keras.Model, filepath: str) -> float:
         Float, the largest absolute difference from the outputs of Keras.
 
     Raises:
+        TypeError: If `model` is not a `keras.Model`.
+        ValueError: If `model` is subclassed or not built.
+        OSError: If the folder beside it cannot be written to.
         FileExistsError: If `filepath` exists and is not a SavedModel.
         RuntimeError: If the SavedModel does not compute what the model
             computes, or if Keras does not run on TensorFlow. Nothing is
@@ -42,21 +47,34 @@ def saved_model(model: keras.Model, filepath: str) -> float:
     ```
     """
     require_tensorflow("Exporting a SavedModel")
-    filepath = os.path.abspath(os.fspath(filepath))
+    graph_of(model)
+    filepath = check_path("filepath", filepath)
     if not _may_replace(filepath):
         raise FileExistsError(
             f"'{filepath}' exists and is not a SavedModel. Name another "
             "folder, or remove it."
         )
     parent = os.path.dirname(filepath)
+    check_folder(parent)
     with tempfile.TemporaryDirectory(dir=parent) as temporary:
         new = os.path.join(temporary, "new")
         model.export(new, format="tf_saved_model", verbose=False)
         difference = _verify(model, new)
-        if os.path.exists(filepath):
-            shutil.move(filepath, os.path.join(temporary, "old"))
-        os.replace(new, filepath)
+        _swap(new, filepath, os.path.join(temporary, "old"))
     return difference
+
+
+def _swap(new, filepath, old):
+    """Moves a folder into place; if that fails, what was there comes back."""
+    if os.path.exists(filepath):
+        shutil.move(filepath, old)
+    try:
+        os.replace(new, filepath)
+    except OSError as error:
+        if os.path.exists(old):
+            shutil.move(old, filepath)
+        reason = f"{error.strerror or error}. Nothing was written"
+        raise OSError(error.errno, reason, filepath) from error
 
 
 def _may_replace(path):

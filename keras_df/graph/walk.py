@@ -4,6 +4,8 @@ import keras
 from keras import tree
 from keras.src.models.functional import Functional
 
+from keras_df.checks import shown
+
 
 def is_graph(operation):
     """Tells whether an operation is a model that does what its graph says.
@@ -29,8 +31,8 @@ def graph_of(model):
         return getattr(model, "_functional", None) or model
     if not isinstance(model, keras.Model):
         raise TypeError(
-            f"Expected a `keras.Model`. Received: {model!r} "
-            f"(of type {type(model)})"
+            "Expected a `keras.Model`; `keras.models.load_model` reads one "
+            f"from a file. Received: {shown(model)}"
         )
     if isinstance(model, keras.Sequential) and model._functional is None:
         raise ValueError(

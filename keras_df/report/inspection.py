@@ -9,6 +9,7 @@ from keras_df.budgets import as_budgets
 from keras_df.budgets.allocation import Allocator
 from keras_df.budgets.constraints import Constraints
 from keras_df.budgets.cost import node_costs
+from keras_df.checks import check_type
 from keras_df.graph import analyze
 
 
@@ -122,6 +123,13 @@ def inspect(
 
     >>> print(keras_df.inspect(keras.applications.ResNet50(weights=None)))
     """
+    check_type(
+        "constraints",
+        constraints,
+        Constraints,
+        "`keras_df.Constraints`",
+        optional=True,
+    )
     graph = analyze(model)
     budgets = [] if budget is None else as_budgets(budget)
     allocator = Allocator(graph, budgets, constraints or Constraints())

@@ -2,6 +2,8 @@
 
 import os
 
+from keras_df.checks import check_type
+from keras_df.files import check_target
 from keras_df.files import replacing
 from keras_df.plan import CompressionPlan
 
@@ -15,6 +17,8 @@ def plot_plan(plan: CompressionPlan, filepath: str) -> None:
             has none.
 
     Raises:
+        TypeError: If `plan` is not a `CompressionPlan`.
+        OSError: If the file cannot be written.
         ImportError: If matplotlib is not installed.
 
     Example:
@@ -23,6 +27,8 @@ def plot_plan(plan: CompressionPlan, filepath: str) -> None:
     keras_df.report.plot_plan(plan, "plan.png")
     ```
     """
+    check_type("plan", plan, CompressionPlan, "a `keras_df.CompressionPlan`")
+    check_target(filepath)
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -47,6 +53,6 @@ def plot_plan(plan: CompressionPlan, filepath: str) -> None:
     before, after = plan.costs["macs"]
     axes.set_title(f"{after / before:.1%} of the multiply-accumulates remain")
     figure.legend(loc="outside lower center", ncols=2)
-    kind = os.path.splitext(filepath)[1][1:] or "png"
+    kind = os.path.splitext(os.fspath(filepath))[1][1:] or "png"
     with replacing(filepath) as new:
         figure.savefig(new, format=kind, dpi=120)

@@ -5,6 +5,11 @@ from dataclasses import dataclass
 
 import keras
 
+from keras_df.checks import check_choice
+from keras_df.checks import check_positive_integer
+from keras_df.checks import is_finite_number
+from keras_df.checks import shown
+
 _CHOICES = {
     "shrinkage": ("svt", "tanh"),
     "metric": ("activations", "weights"),
@@ -73,33 +78,20 @@ class SearchConfig:
 
     def __post_init__(self):
         for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(
-                    f"`{name}` must be one of {choices}. Received: "
-                    f"{name}={getattr(self, name)!r}"
-                )
+            check_choice(name, getattr(self, name), choices)
         for name in ("mask_steepness", "rank_steepness"):
-            value = tuple(getattr(self, name))
-            if len(value) != 2 or not all(x > 0 for x in value):
-                raise ValueError(
-                    f"`{name}` must be two positive numbers, at the start and "
-                    f"at the end. Received: {name}={value}"
-                )
-            object.__setattr__(self, name, value)
-        if not 0 < self.ramp <= 1:
+            pair = _positive_pair(name, getattr(self, name))
+            object.__setattr__(self, name, pair)
+        if not is_finite_number(self.ramp) or not 0 < self.ramp <= 1:
             raise ValueError(
-                f"`ramp` must be in (0, 1]. Received: ramp={self.ramp}"
+                f"`ramp` must be in (0, 1]. Received: ramp={shown(self.ramp)}"
             )
-        if not self.penalty > 0:
+        if not is_finite_number(self.penalty) or self.penalty <= 0:
             raise ValueError(
-                f"`penalty` must be positive. Received: penalty={self.penalty}"
+                "`penalty` must be a positive, finite number. Received: "
+                f"penalty={shown(self.penalty)}"
             )
-
-        if not isinstance(self.refresh_steps, int) or self.refresh_steps < 1:
-            raise ValueError(
-                "`refresh_steps` must be a positive integer. Received: "
-                f"refresh_steps={self.refresh_steps!r}"
-            )
+        check_positive_integer("refresh_steps", self.refresh_steps)
 
     def get_config(self):
         return asdict(self)
@@ -107,3 +99,13 @@ class SearchConfig:
     @classmethod
     def from_config(cls, config):
         return cls(**config)
+
+
+def _positive_pair(name, value):
+    pair = tuple(value) if isinstance(value, (list, tuple)) else ()
+    if len(pair) == 2 and all(is_finite_number(x) and x > 0 for x in pair):
+        return pair
+    raise ValueError(
+        f"`{name}` must be two positive numbers, at the start and at the end "
+        f"of the search. Received: {name}={shown(value)}"
+    )

@@ -16,9 +16,15 @@ from keras_df.budgets.schemes import spectral_energy
 from keras_df.calibration import second_moments
 from keras_df.calibration import take_batches
 from keras_df.calibration import weigh
+from keras_df.checks import check_choice
+from keras_df.checks import check_positive_integer
+from keras_df.checks import check_seed
+from keras_df.checks import check_type
+from keras_df.checks import shown
 from keras_df.graph import analyze
 from keras_df.graph.scales import norms_behind
 from keras_df.graph.scales import output_scales
+from keras_df.graph.weights import check_weights
 from keras_df.plan import CompressionPlan
 
 _ALLOCATIONS = ("uniform", "global")
@@ -56,8 +62,8 @@ def magnitude(
 
     Reference: Li et al., Pruning filters for efficient convnets, 2016.
     """
-    if norm not in (1, 2):
-        raise ValueError(f"`norm` must be 1 or 2. Received: norm={norm!r}")
+    if type(norm) is not int or norm not in (1, 2):
+        raise ValueError(f"`norm` must be 1 or 2. Received: norm={shown(norm)}")
 
     def strength(filters, path):
         return np.linalg.norm(filters, ord=norm, axis=1)
@@ -170,6 +176,7 @@ def random(
     plan = keras_df.baselines.random(model, keras_df.FLOPs(0.5), seed=1)
     ```
     """
+    check_seed("seed", seed)
     rng = np.random.default_rng(seed)
 
     def scores(allocator):
@@ -180,7 +187,7 @@ def random(
         ]
         return units, ranks
 
-    return _plan(model, budget, constraints or Constraints(), scores)
+    return _plan(model, budget, _only(constraints), scores)
 
 
 def uniform_rank(
@@ -248,6 +255,7 @@ def energy(
     Reference: Alvarez and Salzmann, Compression-aware training of deep
     networks, 2017.
     """
+    check_positive_integer("steps", steps)
 
     def scores(allocator):
         moments, scales = {}, {}
@@ -292,23 +300,27 @@ def _spectrum(node, scheme, moment, scale):
 
 
 def _only(constraints, **changes):
+    check_type(
+        "constraints",
+        constraints,
+        Constraints,
+        "`keras_df.Constraints`",
+        optional=True,
+    )
     return dataclasses.replace(constraints or Constraints(), **changes)
 
 
 def _plan(model, budget, constraints, scores):
     budgets = as_budgets(budget)
     graph = analyze(model)
+    check_weights(graph)
     allocator = Allocator(graph, budgets, constraints)
     selection = allocator.fit(*scores(allocator))
     return CompressionPlan.from_selection(graph, selection, budgets)
 
 
 def _prune(model, budget, constraints, strength, allocation):
-    if allocation not in _ALLOCATIONS:
-        raise ValueError(
-            f"`allocation` must be one of {_ALLOCATIONS}. Received: "
-            f"allocation={allocation!r}"
-        )
+    check_choice("allocation", allocation, _ALLOCATIONS)
 
     def scores(allocator):
         units = _filter_scores(allocator.graph, strength)

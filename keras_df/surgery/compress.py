@@ -5,8 +5,12 @@ import keras
 from keras_df.calibration import flat_inputs
 from keras_df.calibration import second_moments
 from keras_df.calibration import take_batches
+from keras_df.checks import check_choice
+from keras_df.checks import check_positive_integer
+from keras_df.checks import check_type
 from keras_df.graph import analyze
 from keras_df.graph.scales import output_scales
+from keras_df.graph.weights import check_weights
 from keras_df.plan import CompressionPlan
 from keras_df.surgery.reconstruction import Reconstruction
 from keras_df.surgery.surgeon import Surgeon
@@ -48,8 +52,9 @@ def compress(
 
     Raises:
         TypeError: If `plan` is not a `CompressionPlan`.
-        ValueError: If the plan does not fit the model, or
-            `reconstruction` is unknown.
+        ValueError: If the plan does not fit the model, `reconstruction` is
+            unknown, or `model` or `calibration` holds values that are not
+            finite.
 
     Example:
 
@@ -63,17 +68,16 @@ def compress(
     reconstruction is due to Zhang et al., Accelerating very deep
     convolutional networks for classification and detection, 2015.
     """
-    if not isinstance(plan, CompressionPlan):
-        raise TypeError(
-            "`plan` must be a `keras_df.CompressionPlan`. Received: "
-            f"{plan!r} (of type {type(plan)})"
-        )
-    if reconstruction not in _RECONSTRUCTIONS:
-        raise ValueError(
-            f"`reconstruction` must be one of {_RECONSTRUCTIONS}. Received: "
-            f"reconstruction={reconstruction!r}"
-        )
+    check_type(
+        "plan",
+        plan,
+        CompressionPlan,
+        "a `keras_df.CompressionPlan`; `CompressionPlan.load` reads one",
+    )
+    check_positive_integer("steps", steps)
+    check_choice("reconstruction", reconstruction, _RECONSTRUCTIONS)
     graph = analyze(model)
+    check_weights(graph)
     surgeon = Surgeon(graph, plan.selection(graph))
     if calibration is None:
         small = surgeon.rebuild(model)

@@ -7,7 +7,11 @@ import numpy as np
 from keras import layers
 from keras import ops
 
+from keras_df.calibration import flat_inputs
 from keras_df.calibration import take_batches
+from keras_df.checks import check_positive_integer
+from keras_df.checks import check_type
+from keras_df.graph.walk import is_graph
 
 
 def recalibrate(model: keras.Model, data, steps: int = 50) -> None:
@@ -24,6 +28,7 @@ def recalibrate(model: keras.Model, data, steps: int = 50) -> None:
         steps: Number of batches to read.
 
     Raises:
+        TypeError: If `model` is not a `keras.Model`.
         ValueError: If `data` is empty or holds values that are not finite.
 
     Example:
@@ -33,6 +38,8 @@ def recalibrate(model: keras.Model, data, steps: int = 50) -> None:
     keras_df.recalibrate(small, train, steps=50)
     ```
     """
+    check_type("model", model, keras.Model, "a `keras.Model`")
+    check_positive_integer("steps", steps)
     norms = [
         layer
         for layer in model._flatten_layers()
@@ -43,6 +50,8 @@ def recalibrate(model: keras.Model, data, steps: int = 50) -> None:
 
     def batches():
         for batch in take_batches(data, steps):
+            if is_graph(model):
+                flat_inputs(model, batch)  # Refuses what does not fit.
             batch = keras.tree.map_structure(ops.convert_to_tensor, batch)
             yield functools.partial(model, batch, training=True)
 

@@ -72,7 +72,7 @@ def test_a_file_for_images_of_any_size(tmp_path):
     "arguments", [{"repeats": 0}, {"threads": 0}, {"threads": -1}]
 )
 def test_numbers_that_are_not_positive_are_refused(arguments):
-    with pytest.raises(ValueError, match="positive numbers"):
+    with pytest.raises(ValueError, match="must be a positive integer"):
         benchmark("a.tflite", **arguments)
 
 
