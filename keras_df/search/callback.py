@@ -2,6 +2,9 @@
 
 import keras
 
+from keras_df.checks import check_positive_integer
+from keras_df.search.guard import Guard
+
 
 @keras.saving.register_keras_serializable(package="keras_df")
 class DFCallback(keras.callbacks.Callback):
@@ -11,6 +14,13 @@ class DFCallback(keras.callbacks.Callback):
     budget falls over them. Every few steps it renews singular vectors whose
     masks have moved. `SearchModel.fit` adds a callback if none is given, and
     runs it after all others: it takes up what they restored.
+
+    The loss rises while the budget falls, by design. Callbacks that watch it,
+    such as `keras.callbacks.EarlyStopping` or `ReduceLROnPlateau`, should
+    begin when the schedule has ended (`start_from_epoch`), and not bring back
+    the best weights: the best are those of the start, with nothing removed.
+    A plan of a search that was stopped early meets its budget; its notes say
+    that more steps would be better.
 
     Args:
         steps: Number of training steps over which to anneal, counted from the
@@ -33,10 +43,8 @@ class DFCallback(keras.callbacks.Callback):
 
     def __init__(self, steps: int | None = None):
         super().__init__()
-        if steps is not None and (not isinstance(steps, int) or steps < 1):
-            raise ValueError(
-                f"`steps` must be a positive integer. Received: steps={steps!r}"
-            )
+        if steps is not None:
+            steps = check_positive_integer("steps", steps)
         self.steps = steps
 
     def get_config(self):
@@ -90,3 +98,23 @@ class DFCallback(keras.callbacks.Callback):
         # A search that goes on later must not depend on where it paused.
         if self.model.schedule.is_finished():
             self.model.refresh()
+
+
+def with_own_callbacks(callbacks, search):
+    """Callbacks behind a `Guard`, which refuses to save what is not finite.
+
+    A `DFCallback` comes last: it takes up what others have restored.
+    """
+    is_list = isinstance(callbacks, keras.callbacks.CallbackList)
+    known = callbacks.callbacks if is_list else keras.tree.flatten(callbacks)
+    known = [x for x in known if not isinstance(x, (Guard, type(None)))]
+    own = [x for x in known if isinstance(x, DFCallback)] or [DFCallback()]
+    others = [x for x in known if not isinstance(x, DFCallback)]
+    known = [Guard(), *others, *own]
+    if not is_list:
+        return known
+    for callback in (known[0], *own):
+        callback.set_model(search)
+        callback.set_params(callbacks.params)
+    callbacks.callbacks = known
+    return callbacks

@@ -12,12 +12,18 @@ from keras_df import ops as df_ops
 from keras_df.budgets import as_budgets
 from keras_df.budgets.allocation import Allocator
 from keras_df.budgets.constraints import Constraints
+from keras_df.checks import check_positive_integer
+from keras_df.checks import check_type
+from keras_df.checks import is_finite_number
+from keras_df.checks import shown
 from keras_df.graph import analyze
+from keras_df.graph.walk import graph_of
+from keras_df.graph.weights import check_weights
 from keras_df.plan import CompressionPlan
 from keras_df.search.cached import TOLERANCE as MASK_TOLERANCE
 from keras_df.search.cached import CachedRelaxation
 from keras_df.search.calibration import calibrate
-from keras_df.search.callback import DFCallback
+from keras_df.search.callback import with_own_callbacks
 from keras_df.search.config import SearchConfig
 from keras_df.search.exact import ExactRelaxation
 from keras_df.search.factors import singular_values
@@ -53,8 +59,9 @@ class SearchModel(ResumableModel):
         config: `keras_df.SearchConfig`, the hyper-parameters.
 
     Raises:
-        TypeError: If `model` or `budget` is of the wrong type.
-        ValueError: If `model` is subclassed or not built, or if the budget
+        TypeError: If an argument is of the wrong type.
+        ValueError: If `model` is subclassed, not built, has weights that are
+            not finite or nothing that can be compressed, or if the budget
             cannot be reached; the message says what can.
 
     Example:
@@ -82,7 +89,9 @@ class SearchModel(ResumableModel):
         **kwargs,
     ):
         check_strategy()
+        _check_options(constraints, config)
         graph = analyze(model)
+        check_weights(graph)
         # Masks and spectra are float32 whatever the layers compute in.
         super().__init__(dtype="float32", **kwargs)
         self.budgets = as_budgets(budget)
@@ -204,10 +213,31 @@ class SearchModel(ResumableModel):
             tolerance: Number in `[0, 1]`, by how much a mask may move before
                 the vectors of its kernels are renewed; None to renew all.
         """
+        if tolerance is not None and not (
+            is_finite_number(tolerance) and 0 <= tolerance <= 1
+        ):
+            raise ValueError(
+                "`tolerance` must be in [0, 1], or None to renew all. "
+                f"Received: tolerance={shown(tolerance)}"
+            )
+        self.synchronize()
+        self.relaxation.refresh(self._finite_mask(), tolerance)
+
+    def synchronize(self):
+        """Makes variables current where a backend trains copies of them."""
         if hasattr(self, "jax_state_sync"):
             self.jax_state_sync()
+
+    def _finite_mask(self):
+        """The soft mask as an array; an error if it is not finite."""
         mask = ops.convert_to_numpy(self._mask())
-        self.relaxation.refresh(mask, tolerance)
+        if not np.isfinite(mask).all():
+            raise FloatingPointError(
+                "Mask logits of the search are NaN or infinite, as after a "
+                "loss that is. Load or make the search anew, and look for NaN "
+                "in the data."
+            )
+        return mask
 
     def _mask(self):
         """The soft mask of every unit, shape `(units,)`."""
@@ -257,8 +287,40 @@ class SearchModel(ResumableModel):
         others = [x for i, x in self._penalties.items() if i != current]
         return _without(super().losses, others)
 
+    @property
+    def output_names(self):
+        """Names by which losses, metrics and weights may be given."""
+        return graph_of(self.network).output_names
+
+    def compile(self, *args, **kwargs):
+        """Configures the search. Arguments as for `keras.Model.compile`.
+
+        Where a layer computes in float16, the loss is scaled, as Keras does
+        for a model that is float16 as a whole.
+        """
+        signature = inspect.signature(super().compile)
+        arguments = signature.bind(*args, **kwargs).arguments
+        if arguments.get("auto_scale_loss", True) and any(
+            layer.compute_dtype == "float16"
+            for layer in self.network._flatten_layers()
+        ):
+            optimizer = arguments.get("optimizer", "rmsprop")
+            arguments["optimizer"] = _with_scaled_loss(optimizer)
+        super().compile(**arguments)
+
+    def compile_from_config(self, config):
+        """Compiles as a saved search was; Keras calls it in `load_model`."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
     def compute_loss(self, *args, **kwargs):
         """Computes the compiled loss, and shows the budget as it falls."""
+        if self.loss is None and len(self.losses) == 1:
+            raise ValueError(
+                "The search has no loss but its distance to the budget, so "
+                "nothing would tell which filters matter. Pass the loss that "
+                "the model was trained with, as `compile(loss=...)`."
+            )
         latest = ops.append(self.shares, self.settled)
         for index, tracker in enumerate(self._trackers.values()):
             tracker.update_state(latest[index])
@@ -278,13 +340,23 @@ class SearchModel(ResumableModel):
         `shuffle=False` or a `tf.data.Dataset` that is shuffled with a `seed`
         and `reshuffle_each_iteration=False`.
         """
+        if not self.compiled:
+            raise ValueError(
+                "Call `compile()` with an optimizer and the model's loss "
+                "before `fit()`."
+            )
         signature = inspect.signature(super().fit)
         arguments = signature.bind(*args, **kwargs).arguments
+        for name in ("batch_size", "epochs"):
+            if arguments.get(name) is not None:
+                check_positive_integer(name, arguments[name])
         if not self.expect_backup(arguments):
             arguments["x"] = self._calibrate(
                 arguments.get("x"), arguments.get("batch_size") or 32
             )
-        arguments["callbacks"] = _with_df_callback(arguments.get("callbacks"))
+        arguments["callbacks"] = with_own_callbacks(
+            arguments.get("callbacks"), self
+        )
         return super().fit(**arguments)
 
     def _calibrate(self, data, batch_size):
@@ -322,7 +394,7 @@ class SearchModel(ResumableModel):
 
     def _spectra(self):
         """Yields the singular values of each masked kernel, as they are."""
-        mask = ops.convert_to_numpy(self._mask())
+        mask = self._finite_mask()
         for wrapper in self.wrappers.values():
             view = wrapper.view
             if view.scheme is None:
@@ -359,6 +431,12 @@ class SearchModel(ResumableModel):
     @classmethod
     def from_config(cls, config):
         config = dict(config)
+        missing = {"model", "budget", "constraints", "config"} - set(config)
+        if missing:
+            raise ValueError(
+                "This is not the config of a search: it lacks "
+                f"{', '.join(sorted(missing))}."
+            )
         deserialize = keras.saving.deserialize_keras_object
         for key in ("model", "constraints", "config"):
             config[key] = deserialize(config[key])
@@ -386,13 +464,17 @@ def _architecture(model):
     return config
 
 
-def _with_df_callback(callbacks):
-    """Callbacks with a `DFCallback` at their end."""
-    if isinstance(callbacks, keras.callbacks.CallbackList):
-        known = callbacks.callbacks
-        if not any(isinstance(x, DFCallback) for x in known):
-            callbacks.append(DFCallback())
-        return callbacks
-    known = keras.tree.flatten(callbacks) if callbacks else []
-    own = [x for x in known if isinstance(x, DFCallback)] or [DFCallback()]
-    return [x for x in known if not isinstance(x, DFCallback)] + own
+def _check_options(constraints, config):
+    for name, value, kind in (
+        ("constraints", constraints, Constraints),
+        ("config", config, SearchConfig),
+    ):
+        wanted = f"a `keras_df.{kind.__name__}`"
+        check_type(name, value, kind, wanted, optional=True)
+
+
+def _with_scaled_loss(optimizer):
+    optimizer = keras.optimizers.get(optimizer)
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return optimizer
+    return keras.optimizers.LossScaleOptimizer(optimizer)
