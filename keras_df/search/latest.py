@@ -14,8 +14,15 @@ class Latest(keras.metrics.Metric):
             shape=(), initializer="zeros", aggregation="only_first_replica"
         )
 
-    def update_state(self, value):
+    def show(self, value):
+        """Sets the value."""
         self.value.assign(value)
+
+    def update_state(self, *args, **kwargs):
+        """Does nothing: targets and predictions do not decide the value.
+
+        A training step of one's own may update all metrics with them.
+        """
 
     def result(self):
         return ops.convert_to_tensor(self.value)

@@ -323,7 +323,7 @@ class SearchModel(ResumableModel):
             )
         latest = ops.append(self.shares, self.settled)
         for index, tracker in enumerate(self._trackers.values()):
-            tracker.update_state(latest[index])
+            tracker.show(latest[index])
         return super().compute_loss(*args, **kwargs)
 
     def fit(self, *args, **kwargs):
