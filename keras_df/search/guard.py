@@ -73,7 +73,8 @@ class Guard(keras.callbacks.Callback):
     def _state(self):
         """What training changes, except for large things that it freezes."""
         search = self.model
-        yield from (search.logits, search.thresholds, search.shares)
+        yield from (search.logits, search.thresholds)
+        yield from (search.shares, search.settled)
         yield search.schedule.step
         if search.optimizer is not None:
             yield from search.optimizer.variables

@@ -26,20 +26,18 @@ from keras_df.search.calibration import calibrate
 from keras_df.search.callback import with_own_callbacks
 from keras_df.search.config import SearchConfig
 from keras_df.search.exact import ExactRelaxation
-from keras_df.search.factors import singular_values
 from keras_df.search.latest import Latest
 from keras_df.search.network import build_network
 from keras_df.search.replicas import check_strategy
 from keras_df.search.replicas import replica_id
 from keras_df.search.resume import ResumableModel
+from keras_df.search.rounding import disagreements
+from keras_df.search.rounding import masked_spectra
 from keras_df.search.rounding import rank_scores
 from keras_df.search.rounding import unit_scores
 from keras_df.search.schedule import Schedule
 from keras_df.search.settling import SETTLING
 from keras_df.search.settling import settling
-
-TOLERANCE = 0.03
-"""Largest difference between relaxed and integer cost not worth a note."""
 
 
 @keras.saving.register_keras_serializable(package="keras_df")
@@ -380,43 +378,18 @@ class SearchModel(ResumableModel):
         scores[self._free] = unit_scores(ops.convert_to_numpy(self.logits))
         thresholds = ops.convert_to_numpy(self.thresholds)
         thresholds = np.append(thresholds, 0)[self._rank_slots]
+        spectra = masked_spectra(self.wrappers.values(), self._finite_mask())
         ranks = [
             rank_scores(sigma, threshold)
-            for sigma, threshold in zip(self._spectra(), thresholds)
+            for sigma, threshold in zip(spectra, thresholds)
         ]
         selection = self._allocator.fit(scores, ranks)
         plan = CompressionPlan.from_selection(
             self._graph, selection, self.budgets
         )
         shares = ops.convert_to_numpy(self.relax()[-1])
-        notes = self._disagreements(plan, shares)
+        notes = disagreements(plan, dict(zip(self._allocator.limits, shares)))
         return dataclasses.replace(plan, notes=[*plan.notes, *notes])
-
-    def _spectra(self):
-        """Yields the singular values of each masked kernel, as they are."""
-        mask = self._finite_mask()
-        for wrapper in self.wrappers.values():
-            view = wrapper.view
-            if view.scheme is None:
-                yield np.empty(0)
-                continue
-            masks = {axis: mask[units] for axis, units in view.axes.items()}
-            yield singular_values(
-                view, wrapper.kernel, wrapper.moment_array, masks
-            )
-
-    def _disagreements(self, plan, shares):
-        """Says where the relaxed and the integer cost are far apart."""
-        notes = []
-        for resource, soft in zip(self._allocator.limits, shares):
-            before, after = plan.costs[resource]
-            if abs(after / before - soft) > TOLERANCE:
-                notes.append(
-                    f"the search ended at {soft:.1%} of the {resource}, the "
-                    f"plan is at {after / before:.1%}: more steps would "
-                    "bring them together"
-                )
-        return notes
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object

@@ -2,7 +2,11 @@
 
 import numpy as np
 
+from keras_df.search.factors import singular_values
+
 EPSILON = 1e-3
+TOLERANCE = 0.03
+"""Largest difference between relaxed and integer cost not worth a note."""
 
 
 def unit_scores(logits):
@@ -33,3 +37,46 @@ def rank_scores(sigma, threshold):
     sigma = np.asarray(sigma, float)[::-1]
     share = sigma / max(sigma.max(initial=0), 1e-12)
     return share / (share + threshold + EPSILON)
+
+
+def masked_spectra(wrappers, mask):
+    """Yields the singular values of each masked kernel, as they are.
+
+    Args:
+        wrappers: Iterable of `CompressibleLayer`.
+        mask: Array of shape `(units,)`, the soft mask.
+
+    Yields:
+        Array of shape `(rank,)`, ascending; empty for a kernel that stays
+        dense.
+    """
+    for wrapper in wrappers:
+        view = wrapper.view
+        if view.scheme is None:
+            yield np.empty(0)
+            continue
+        masks = {axis: mask[units] for axis, units in view.axes.items()}
+        yield singular_values(view, wrapper.kernel, wrapper.moment_array, masks)
+
+
+def disagreements(plan, shares):
+    """Says where the relaxed and the integer cost are far apart.
+
+    Args:
+        plan: `CompressionPlan`.
+        shares: Dict from resource to the relaxed cost, a share of the
+            original.
+
+    Returns:
+        List of strings.
+    """
+    notes = []
+    for resource, soft in shares.items():
+        before, after = plan.costs[resource]
+        if abs(after / before - soft) > TOLERANCE:
+            notes.append(
+                f"the search ended at {soft:.1%} of the {resource}, the plan "
+                f"is at {after / before:.1%}: more steps would bring them "
+                "together"
+            )
+    return notes
