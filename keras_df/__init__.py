@@ -18,5 +18,6 @@ from keras_df.search import SearchConfig as SearchConfig
 from keras_df.search import SearchModel as SearchModel
 from keras_df.surgery import baselines as baselines
 from keras_df.surgery import compress as compress
+from keras_df.surgery import fine_tune as fine_tune
 from keras_df.surgery import recalibrate as recalibrate
 from keras_df.version import __version__ as __version__

@@ -1,0 +1,138 @@
+"""fine_tune: the training that a compressed model needs, with a teacher."""
+
+import keras
+
+from keras_df.surgery.distilled import Distilled
+from keras_df.surgery.distilled import match_outputs
+
+WARM_UP = 0.05
+
+
+def fine_tune(
+    model: keras.Model,
+    data,
+    loss,
+    epochs: int = 5,
+    learning_rate: float = 0.02,
+    teacher: keras.Model | None = None,
+    distillation=None,
+    metrics=None,
+    **fit_options,
+) -> keras.callbacks.History:
+    """Fine-tunes a compressed model by a recipe that suits most networks.
+
+    Stochastic gradient descent with Nesterov momentum; the learning rate
+    rises over the first 5 % of the steps and then falls to zero along a
+    cosine. With a teacher, usually the model before it was compressed, the
+    model also learns to give the teacher's outputs, which costs a forward
+    pass of the teacher per step.
+
+    This is `compile` and `fit` of stock Keras, and no more: where a network
+    was trained by another optimizer, compile and fit it as you did then.
+
+    Args:
+        model: A compressed model, recalibrated. It is compiled and trained in
+            place; compile it again to train it further.
+        data: Training data, as `Model.fit` takes it; arrays as a tuple
+            `(x, y)` or `(x, y, sample_weight)`.
+        loss: Loss, as `Model.compile` takes it.
+        epochs: Number of epochs.
+        learning_rate: The largest learning rate.
+        teacher: Optional model with the inputs and outputs of `model`. It is
+            not modified.
+        distillation: How to compare outputs with the teacher's: a
+            `keras.distillation.DistillationLoss`, by default the mean
+            squared error of every output. It has half of the weight, `loss`
+            the other half. `LogitsDistillation` needs its loss as an object,
+            `LogitsDistillation(4.0, keras.losses.KLDivergence())`: given by
+            name, as by default, Keras 3.15 does not turn logits into
+            probabilities.
+        metrics: Metrics, as `Model.compile` takes them.
+        **fit_options: Further arguments of `Model.fit`, such as
+            `validation_data`. An endless data set needs `steps_per_epoch`.
+
+    Returns:
+        The `History` that `fit` returns.
+
+    Raises:
+        TypeError: If `model` or `teacher` is not a `keras.Model`.
+        ValueError: If the number of steps is unknown, a number is not
+            positive, `teacher` has other inputs or outputs than `model`, or
+            `distillation` is given without a teacher.
+
+    Example:
+
+    ```python
+    small = keras_df.compress(model, plan)
+    keras_df.recalibrate(small, train)
+    keras_df.fine_tune(
+        small, train, "sparse_categorical_crossentropy", teacher=model
+    )
+    ```
+
+    Reference: Hinton et al., Distilling the knowledge in a neural network,
+    2015; Kim et al., Comparing Kullback-Leibler divergence and mean squared
+    error loss in knowledge distillation, 2021.
+    """
+    _check(model, teacher, distillation, epochs, learning_rate)
+    steps = epochs * _steps_per_epoch(data, fit_options)
+    # Both share the optimizer, so that `model` ends compiled either way.
+    optimizer = _optimizer(learning_rate, steps)
+    trained = model
+    if teacher is not None:
+        distillation = distillation or match_outputs(model)
+        trained = Distilled(model, teacher, distillation)
+        trained.compile(optimizer, loss, metrics=metrics)
+        optimizer = trained.optimizer
+    model.compile(optimizer, loss, metrics=metrics)
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    return trained.fit(
+        x, y, sample_weight=sample_weight, epochs=epochs, **fit_options
+    )
+
+
+def _optimizer(learning_rate, steps):
+    warm_up = int(WARM_UP * steps)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.0 if warm_up else learning_rate,
+        steps - warm_up,
+        warmup_target=learning_rate if warm_up else None,
+        warmup_steps=warm_up,
+    )
+    return keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True)
+
+
+def _steps_per_epoch(data, options):
+    if options.get("steps_per_epoch"):
+        return options["steps_per_epoch"]
+    first = keras.tree.flatten(data)[0]
+    if hasattr(first, "shape"):
+        samples = len(first)
+        samples -= int(samples * options.get("validation_split", 0))
+        return -(-samples // (options.get("batch_size") or 32))
+    try:
+        return len(data)
+    except TypeError as error:
+        raise ValueError(
+            "The data set does not say how many batches it has. Pass "
+            f"`steps_per_epoch`. Received: data={data!r}"
+        ) from error
+
+
+def _check(model, teacher, distillation, epochs, learning_rate):
+    for name, value in (("model", model), ("teacher", teacher or model)):
+        if not isinstance(value, keras.Model):
+            raise TypeError(
+                f"`{name}` must be a `keras.Model`. Received: {name}={value!r} "
+                f"(of type {type(value)})"
+            )
+    if epochs < 1 or not learning_rate > 0:
+        raise ValueError(
+            "`epochs` and `learning_rate` must be positive. Received: "
+            f"epochs={epochs}, learning_rate={learning_rate}"
+        )
+    if teacher is None and distillation is not None:
+        raise ValueError(
+            "`distillation` compares with a teacher: pass the original model "
+            "as `teacher`. Received: teacher=None"
+        )
