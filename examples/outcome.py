@@ -64,6 +64,22 @@ def accuracy(model, x, y):
     return float(np.mean(np.argmax(logits, axis=-1) == y))
 
 
+def file_accuracy(path, x, y):
+    """Share of samples that a `.tflite` file of batch size 1 gets right."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(path)
+    interpreter.allocate_tensors()
+    (source,) = interpreter.get_input_details()
+    (target,) = interpreter.get_output_details()
+    right = 0
+    for sample, label in zip(x, y):
+        interpreter.set_tensor(source["index"], sample[None])
+        interpreter.invoke()
+        right += np.argmax(interpreter.get_tensor(target["index"])) == label
+    return float(right / len(x))
+
+
 def fine_tune(model, data, steps, learning_rate=0.01):
     """The recipe that the examples fine-tune with: SGD, cosine schedule.
 
@@ -82,8 +98,8 @@ def fine_tune(model, data, steps, learning_rate=0.01):
     model.fit(data, epochs=1, steps_per_epoch=steps, shuffle=False, verbose=2)
 
 
-def print_report(report):
-    """Prints what got smaller and faster."""
+def print_report(report, metric="accuracy"):
+    """Prints what got smaller and faster, and what became of a metric."""
     for name in ("macs", "params", "tflite_bytes", "latency_ms"):
         before, after = report[f"{name}_before"], report[f"{name}_after"]
         print(
@@ -91,5 +107,6 @@ def print_report(report):
             f"{before / after:.2f}x"
         )
     for name in ("before", "recalibrated", "finetuned"):
-        print(f"accuracy, {name:13}{report[f'accuracy_{name}']:.4f}")
+        value = report[f"{metric}_{name}"]
+        print(f"{metric + ',':9} {name:13}{value:.4f}")
     print(f"TFLite differs from Keras by {report['tflite_max_abs_diff']:.1e}")

@@ -34,7 +34,7 @@ from quickstart import build_model  # noqa: E402
 from quickstart import load_data  # noqa: E402
 
 FLAGS = flags.FLAGS
-flags.DEFINE_list("budgets", ["0.15", "0.05"], "Shares of the MACs.")
+flags.DEFINE_list("budgets", ["0.15"], "Shares of the MACs.")
 flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of everything random.")
 flags.DEFINE_list("steps", ["50", "200"], "Steps of fine-tuning.")
 flags.DEFINE_integer("search_steps", 100, "Steps of the search.")

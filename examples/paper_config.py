@@ -1,0 +1,14 @@
+"""The paper's search, as far as it differs from the defaults."""
+
+import keras_df as kdf
+
+PAPER = kdf.SearchConfig(
+    mask="plain",
+    shrinkage="svt",
+    metric="weights",
+    normalization="inference",
+    rank_steepness=(5.0, 5.0),
+    penalty=1.0,
+    ramp=1e-3,
+)
+"""Algorithm 1 and Table 2; `tau` and `mu_0` of the table are swapped."""
