@@ -29,8 +29,8 @@ import keras_df as kdf
 FLAGS = flags.FLAGS  # Those of quickstart.py, and these.
 flags.DEFINE_integer("train_steps", 140, "Steps that train the network.")
 flags.DEFINE_integer("search_steps", 100, "Steps of the search.")
-flags.DEFINE_integer("finetune_steps", 30, "Steps of fine-tuning.")
-FLAGS.set_default("budget", 0.1)
+flags.DEFINE_integer("finetune_steps", 50, "Steps of fine-tuning.")
+FLAGS.set_default("budget", 0.2)
 FLAGS.set_default("out", "compare_baselines.json")
 
 BASELINES = {

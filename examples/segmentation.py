@@ -101,20 +101,20 @@ def mean_iou(model, images, labels):
     return float(metric.result())
 
 
-def train(model, data, steps, teacher=None):
+def train(model, data, steps, learning_rate):
     """The recipe for compressed networks suits this one from the start."""
     kdf.fine_tune(
         model,
         data,
         LOSS,
         epochs=1,
-        learning_rate=0.1,
-        teacher=teacher,
+        learning_rate=learning_rate,
         metrics=["accuracy"],
         steps_per_epoch=steps,
         shuffle=False,
         verbose=2,
     )
+    kdf.recalibrate(model, data, steps=20)
 
 
 def main(argv):
@@ -128,7 +128,7 @@ def main(argv):
 
     print("1. Train a U-Net.")
     model = build_model()
-    train(model, data, FLAGS.train_steps)
+    train(model, data, FLAGS.train_steps, learning_rate=0.1)
     report = {"iou_before": mean_iou(model, *test)}
 
     print("2. Search filters and ranks under the loss per pixel.")
@@ -149,7 +149,7 @@ def main(argv):
     small = kdf.compress(model, plan, calibration=images)
     kdf.recalibrate(small, data, steps=20)
     report["iou_recalibrated"] = mean_iou(small, *test)
-    train(small, data, FLAGS.finetune_steps, teacher=model)
+    train(small, data, FLAGS.finetune_steps, learning_rate=0.05)
     report["iou_finetuned"] = mean_iou(small, *test)
 
     report = write_outcome(FLAGS.out, model, small, plan, report, test[0][:200])

@@ -39,9 +39,10 @@ flags.DEFINE_string("data_dir", "", "Folder with a folder of images per class.")
 flags.DEFINE_integer("image_size", 32, "Width and height of the images.")
 flags.DEFINE_float("alpha", 0.5, "Width of the MobileNet.")
 flags.DEFINE_float("budget", 0.3, "Share of the FLOPs that may remain.")
-flags.DEFINE_integer("pretrain_steps", 200, "Steps without ImageNet weights.")
-flags.DEFINE_integer("head_steps", 60, "Steps that train the head.")
-flags.DEFINE_integer("search_steps", 100, "Steps of the search.")
+flags.DEFINE_integer("pretrain_steps", 100, "Steps without ImageNet weights.")
+flags.DEFINE_integer("head_steps", 40, "Steps that train the head.")
+flags.DEFINE_integer("whole_steps", 100, "Steps that train all of it.")
+flags.DEFINE_integer("search_steps", 80, "Steps of the search.")
 flags.DEFINE_integer("finetune_steps", 100, "Steps of fine-tuning.")
 flags.DEFINE_string("out", "transfer_learning_out", "Folder to write.")
 
@@ -98,16 +99,15 @@ def train(model, data, steps, learning_rate):
         metrics=["accuracy"],
     )
     model.fit(data, steps_per_epoch=steps, shuffle=False, verbose=2)
+    # A short training leaves the moving averages of BatchNormalization behind.
+    kdf.recalibrate(model, data, steps=20)
 
 
 def pretrain(backbone):
     """What ImageNet is for, where it can be had."""
     x, _, y, _ = digits_data.load_data(FLAGS.image_size)
-    x = np.rot90(x, axes=(1, 2))
-    data = digits_data.batches(x, y)
+    data = digits_data.batches(np.rot90(x, axes=(1, 2)), y)
     train(add_head(backbone, 10), data, FLAGS.pretrain_steps, 2e-3)
-    # A short training leaves the moving averages of BatchNormalization behind.
-    kdf.recalibrate(backbone, x / 127.5 - 1)
 
 
 def main(argv):
@@ -126,10 +126,12 @@ def main(argv):
     if not FLAGS.weights:
         pretrain(backbone)
 
-    print("2. A new head for the task, the backbone frozen.")
+    print("2. A new head for the task, the backbone frozen; then all of it.")
     model = add_head(backbone, classes=int(y.max()) + 1)
     backbone.trainable = False
     train(model, data, FLAGS.head_steps, 1e-2)
+    backbone.trainable = True
+    train(model, data, FLAGS.whole_steps, 1e-3)
     report = {"accuracy_before": accuracy(model, x_test, y_test)}
 
     print("3. What of the backbone does the task need?")
@@ -142,11 +144,10 @@ def main(argv):
     )
     plan = search.plan()
 
-    print("4. Without the rest, and all of it trained.")
+    print("4. Without the rest, fine-tuned.")
     small = kdf.compress(model, plan, calibration=x)
     kdf.recalibrate(small, data, steps=20)
     report["accuracy_recalibrated"] = accuracy(small, x_test, y_test)
-    small.get_layer("backbone").trainable = True
     kdf.fine_tune(
         small,
         data,
@@ -157,6 +158,7 @@ def main(argv):
         shuffle=False,
         verbose=2,
     )
+    kdf.recalibrate(small, data, steps=20)
     report["accuracy_finetuned"] = accuracy(small, x_test, y_test)
     small.summary()
 

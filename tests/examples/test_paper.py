@@ -12,6 +12,7 @@ from paper import networks
 
 import keras_df as kdf
 
+slow = pytest.mark.slow
 SCRIPT = "paper/experiments.py"
 EXPERIMENTS = [
     "vgg16_cifar10",
@@ -37,9 +38,11 @@ def options(**given):
         (networks.resnet56, 32, 10, 2 * 62.7e6, 0.85e6),
         # Table 6: half of ResNet18 is 0.91 G; its parameters are well known.
         (networks.resnet18, 224, 1000, 2 * 0.91e9, 11.69e6),
-        (networks.mobilenet_v2, 224, 1000, 0.30e9, 3.5e6),
+        pytest.param(
+            networks.mobilenet_v2, 224, 1000, 0.30e9, 3.5e6, marks=slow
+        ),
         # Keras's ResNet50 halves its maps a layer earlier than the paper's.
-        (networks.resnet50, 224, 1000, 3.87e9, 25.6e6),
+        pytest.param(networks.resnet50, 224, 1000, 3.87e9, 25.6e6, marks=slow),
     ],
 )
 def test_networks_cost_what_is_published(network, size, classes, macs, params):
@@ -98,7 +101,7 @@ def test_costs_are_printed(tmp_path):
     assert finetune == pytest.approx(50 * epoch, rel=0.01)
 
 
-@pytest.mark.slow
+@slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_an_experiment_is_rehearsed(name, tmp_path):
     flags = (f"--experiment={name}", "--synthetic", "--out=out")
@@ -112,7 +115,7 @@ def test_an_experiment_is_rehearsed(name, tmp_path):
         assert (tmp_path / "out" / file).exists()
 
 
-@pytest.mark.slow
+@slow
 def test_a_pretrained_network_and_the_paper_s_search(tmp_path):
     """Stages that are done are not repeated; a network can be brought."""
     flags = ("--experiment=resnet18_imagenet", "--synthetic")
