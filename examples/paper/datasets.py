@@ -57,7 +57,7 @@ def load(experiment, data_dir):
 def synthetic(experiment):
     """Random images of random classes, in place of the real ones."""
     rng = np.random.default_rng(0)
-    count, size = 4 * experiment.batch, experiment.image_size
+    count, size = 2 * experiment.batch, experiment.image_size
     x = rng.integers(0, 256, (count, size, size, 3)).astype("uint8")
     y = rng.integers(0, experiment.classes, count)
     data = tf.data.Dataset.from_tensor_slices((x, y))

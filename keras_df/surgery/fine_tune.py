@@ -28,7 +28,9 @@ def fine_tune(
     pass of the teacher per step.
 
     This is `compile` and `fit` of stock Keras, and no more: where a network
-    was trained by another optimizer, compile and fit it as you did then.
+    was trained by another optimizer, compile and fit it as you did then. After
+    a short fine-tuning, `recalibrate` once more: with a momentum of 0.99, the
+    averages of BatchNormalization lag hundreds of steps behind.
 
     Args:
         model: A compressed model, recalibrated. It is compiled and trained in

@@ -57,7 +57,7 @@ def test_synthetic_data_has_the_shape_of_the_real():
     images, labels = next(iter(data.train))
     assert images.shape == (4, 32, 32, 3)
     assert images.dtype == "float32"
-    assert sum(len(labels) for _, labels in data.test) == data.images == 16
+    assert sum(len(labels) for _, labels in data.test) == data.images == 8
     again = [int(y) for _, labels in data.test for y in labels]
     assert max(again) < 10
 
