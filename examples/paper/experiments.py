@@ -170,9 +170,8 @@ def steps_per_epoch(experiment, images):
 
 def original(experiment, data, path):
     """The trained network: the user's, downloaded, or trained here."""
-    for known in (FLAGS.pretrained, path):
-        if known and os.path.exists(known):
-            return keras.models.load_model(known)
+    if FLAGS.pretrained or os.path.exists(path):
+        return keras.models.load_model(FLAGS.pretrained or path)
     model = experiment.network(experiment)
     if experiment.weights is None:
         train(
