@@ -2,6 +2,7 @@
 
 from keras_df import export as export
 from keras_df import graph as graph
+from keras_df import interop as interop
 from keras_df import report as report
 from keras_df.budgets import Budget as Budget
 from keras_df.budgets import FLOPs as FLOPs

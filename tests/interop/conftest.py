@@ -1,0 +1,23 @@
+import keras
+import numpy as np
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def only_on_tensorflow():
+    pytest.importorskip("tf_keras")
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("tf_keras runs on TensorFlow")
+
+
+@pytest.fixture
+def tfmot():
+    module = pytest.importorskip("tensorflow_model_optimization")
+    return module.quantization.keras
+
+
+@pytest.fixture
+def images():
+    return (
+        np.random.default_rng(1).uniform(size=(32, 8, 8, 3)).astype("float32")
+    )
