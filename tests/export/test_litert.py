@@ -97,6 +97,48 @@ def test_int8_has_float_ends_and_integers_inside(
     assert kinds.count(np.int8) > 10
 
 
+def test_int8_ends_leave_integers_alone(residual_model, images, tmp_path):
+    path = tmp_path / "int8.tflite"
+    difference = litert(residual_model, path, "int8", images, io_dtype="int8")
+    expected = np.asarray(residual_model(images[:8], training=False))
+    assert 0 < difference < 0.1 * np.abs(expected).max()
+    details = load(path).get_tensor_details()
+    assert {x["dtype"] for x in details} == {np.int8, np.int32}
+
+
+def test_int8_weights_are_quantized_per_channel(images, tmp_path):
+    # With one scale for all, a filter a thousand times smaller would vanish.
+    model = keras.Sequential(
+        [keras.Input((8, 8, 3)), layers.Conv2D(6, 3, name="conv")]
+    )
+    kernel, bias = model.get_weights()
+    model.set_weights([kernel * np.logspace(-3, 0, 6), bias])
+    litert(model, tmp_path / "int8.tflite", "int8", images)
+    scales = [
+        x["quantization_parameters"]["scales"]
+        for x in load(tmp_path / "int8.tflite").get_tensor_details()
+        if tuple(x["shape"]) == (6, 3, 3, 3)
+    ]
+    largest = np.abs(kernel).max((0, 1, 2)) * np.logspace(-3, 0, 6)
+    np.testing.assert_allclose(scales, [largest / 127], rtol=1e-3)
+
+
+@pytest.mark.parametrize("quantize", [None, "float16", "dynamic", "int8"])
+def test_mixed_precision_becomes_float32(quantize, images, tmp_path):
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            layers.Conv2D(4, 3, dtype="mixed_float16"),
+            layers.BatchNormalization(dtype="mixed_float16"),
+            layers.Flatten(dtype="mixed_float16"),
+        ]
+    )
+    path = tmp_path / "model.tflite"
+    assert 0 < litert(model, path, quantize, images) < 0.1
+    assert outputs_of(path, images[:1]).dtype == np.float32
+    assert model.layers[0].compute_dtype == "float16"
+
+
 @pytest.mark.parametrize("batch_size", [4, None])
 def test_int8_for_other_numbers_of_samples(
     chain_model, images, batch_size, tmp_path
@@ -144,6 +186,8 @@ def test_calibration_reads_no_more_than_it_needs(residual_model, images):
     "arguments, message",
     [
         ({"quantize": "int4"}, "`quantize` must be one of"),
+        ({"io_dtype": "int16"}, "`io_dtype` must be 'float32' or 'int8'"),
+        ({"io_dtype": "int8"}, "needs `quantize='int8'`.*quantize=None"),
         ({"filepath": "model.bin"}, r"must end in '\.tflite'"),
     ],
 )

@@ -6,6 +6,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from keras import layers
 
 import keras_df as kdf
 from keras_df.export import saved_model
@@ -15,8 +16,9 @@ import json, sys
 import numpy as np
 import tensorflow as tf
 served = tf.saved_model.load(sys.argv[1])
-outputs = served.serve(np.load(sys.argv[2]))
-print(json.dumps(["keras_df" in sys.modules, outputs.numpy().tolist()]))
+images = np.load(sys.argv[2])
+outputs = [served.serve(images[:n]).numpy().tolist() for n in (7, 1)]
+print(json.dumps(["keras_df" in sys.modules, outputs]))
 """
 
 
@@ -36,8 +38,24 @@ def test_it_is_served_by_tensorflow_alone_in_any_batch_size(
     )
     with_keras_df, outputs = json.loads(result.stdout.splitlines()[-1])
     assert not with_keras_df
-    expected = np.asarray(small(images[:7], training=False))
-    np.testing.assert_allclose(outputs, expected, atol=1e-5)
+    assert "import keras" not in SERVE
+    for count, found in zip((7, 1), outputs, strict=True):
+        expected = np.asarray(small(images[:count], training=False))
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_mixed_precision_and_images_of_any_size(tmp_path):
+    import tensorflow as tf
+
+    inputs = keras.Input((None, None, 3))
+    x = layers.Conv2D(4, 3, dtype="mixed_float16")(inputs)
+    x = layers.GlobalAveragePooling2D(dtype="float32")(x)
+    model = keras.Model(inputs, x)
+    assert saved_model(model, tmp_path / "model") < 1e-5
+    served = tf.saved_model.load(str(tmp_path / "model"))
+    x = np.random.default_rng(0).uniform(size=(3, 9, 14, 3)).astype("float32")
+    expected = np.asarray(model(x, training=False))
+    np.testing.assert_allclose(served.serve(x), expected, atol=1e-5)
 
 
 def test_several_inputs(two_inputs, tmp_path):
