@@ -5,7 +5,10 @@ import time
 
 import pytest
 
-HEAVY = ("matplotlib", "tensorflow_datasets", "sklearn", "ai_edge_litert")
+HEAVY = (
+    *("matplotlib", "tensorflow_datasets", "sklearn", "ai_edge_litert"),
+    *("tensorflow_model_optimization", "onnxruntime", "tf2onnx"),
+)
 REPORT = """
 import json, os, sys
 import keras

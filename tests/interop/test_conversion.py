@@ -1,4 +1,3 @@
-import subprocess
 import sys
 
 import keras
@@ -195,15 +194,3 @@ def test_without_tf_keras_it_says_what_to_install(chain_model, monkeypatch):
     monkeypatch.setitem(sys.modules, "tf_keras", None)
     with pytest.raises(ImportError, match=r"pip install keras_df\[tfmot\]"):
         to_tf_keras(chain_model)
-
-
-@pytest.mark.slow
-def test_importing_keras_df_neither_imports_it_nor_sets_variables():
-    program = (
-        "import os, sys; before = dict(os.environ); import keras_df; "
-        "assert 'tf_keras' not in sys.modules; "
-        "assert 'tensorflow_model_optimization' not in sys.modules; "
-        "assert 'TF_USE_LEGACY_KERAS' not in os.environ or "
-        "'TF_USE_LEGACY_KERAS' in before"
-    )
-    subprocess.run([sys.executable, "-c", program], check=True)
