@@ -1,3 +1,5 @@
+import time
+
 import keras
 import pytest
 from keras import layers
@@ -59,6 +61,19 @@ def test_every_file_runs_once_per_round(monkeypatch):
     times = interleaved_times([b"a", b"b"], threads=1, repeats=3)
     assert order == [b"a", b"b"] * 3
     assert times.shape == (3, 2) and (times > 0).all()
+
+
+def test_what_other_processes_take_does_not_count(monkeypatch):
+    class Preempted:
+        def invoke(self):
+            time.sleep(0.02)
+
+    names = interleaved_times.__globals__
+    monkeypatch.setitem(names, "_loaded", lambda content, _: Preempted())
+    monkeypatch.setitem(names, "WARM_UP", 0)
+    assert interleaved_times([b""], threads=1, repeats=2).max() < 0.01
+    # Of several threads, the caller only sees its own.
+    assert interleaved_times([b""], threads=2, repeats=2).min() >= 0.02
 
 
 def test_a_file_for_images_of_any_size(tmp_path):

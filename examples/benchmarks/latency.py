@@ -1,0 +1,276 @@
+"""Measures what compression buys on LiteRT, beside what MACs promise.
+
+Networks are halved in MACs by pruning alone, by low-rank pairs alone and by
+both, none of them trained; some also meet a budget of latency. tfmot's
+magnitude pruning of the same networks, which leaves zeros where weights were,
+is measured beside them. All files of a network are timed in turns.
+
+    python examples/benchmarks/latency.py
+    python examples/benchmarks/latency.py --networks=ResNet56 --tfmot=false
+    python examples/benchmarks/latency.py --operators
+    python examples/benchmarks/latency.py --table
+
+One line per file is appended to a JSON lines file when all files of a network
+are measured; networks that are in it are not measured again.
+"""
+
+import functools
+import itertools
+import os
+import tempfile
+
+import keras
+import numpy as np
+import records
+from absl import app
+from absl import flags
+from absl import logging
+from keras import layers
+from keras import ops
+
+import keras_df as kdf
+
+FLAGS = flags.FLAGS
+flags.DEFINE_list(
+    "networks",
+    ["VGG16", "ResNet50", "WideResNet20", "ResNet56", "MobileNetV2"],
+    "Names in this file.",
+)
+flags.DEFINE_float("share", 0.5, "Share of the MACs that remains.")
+flags.DEFINE_float(
+    "latency", 0.6, "Share of the time that remains, where it is the budget."
+)
+flags.DEFINE_integer("round_to", 8, "Kept counts are multiples of this.")
+flags.DEFINE_integer("threads", 1, "Threads that LiteRT uses.")
+flags.DEFINE_integer("repeats", 100, "Interleaved repetitions.")
+flags.DEFINE_bool("tfmot", True, "Whether to measure tfmot's pruning too.")
+flags.DEFINE_bool("operators", False, "Measure single convolutions instead.")
+flags.DEFINE_bool("table", False, "Only print the table of the results.")
+flags.DEFINE_string(
+    "out", "examples/benchmarks/results/latency.jsonl", "File to append."
+)
+
+IMAGE = (96, 96, 3)
+TIMED = ("ResNet56", "MobileNetV2")
+"""Networks on which MACs mislead: they get a budget of latency as well."""
+SPARSITIES = (0.5, 0.8)
+
+
+def residual_network(depth, widths):
+    """The ResNet for CIFAR-10 of He et al. (2016), Section 4.2."""
+    x = inputs = keras.Input((32, 32, 3))
+    x = conv_norm(x, widths[0], 1, "relu")
+    for stage, width in enumerate(widths):
+        for block in range((depth - 2) // 6):
+            strides = 2 if stage and not block else 1
+            shortcut = x if strides == 1 else option_a(x, width)
+            x = conv_norm(x, width, strides, "relu")
+            x = layers.add([conv_norm(x, width, 1, None), shortcut])
+            x = layers.Activation("relu")(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, layers.Dense(10)(x))
+
+
+def conv_norm(x, width, strides, activation):
+    x = layers.Conv2D(width, 3, strides, "same", use_bias=False)(x)
+    x = layers.BatchNormalization()(x)
+    return layers.Activation(activation)(x) if activation else x
+
+
+def option_a(x, width):
+    missing = (width - x.shape[-1]) // 2
+    return ops.pad(x[:, ::2, ::2], [[0, 0]] * 3 + [[missing, missing]])
+
+
+NETWORKS = {
+    "VGG16": functools.partial(
+        keras.applications.VGG16, weights=None, input_shape=IMAGE
+    ),
+    "ResNet50": functools.partial(
+        keras.applications.ResNet50, weights=None, input_shape=IMAGE
+    ),
+    "WideResNet20": functools.partial(residual_network, 20, (64, 128, 256)),
+    "ResNet56": functools.partial(residual_network, 56, (16, 32, 64)),
+    "MobileNetV2": functools.partial(
+        keras.applications.MobileNetV2, weights=None, input_shape=IMAGE
+    ),
+}
+
+
+def pruned(model, budget):
+    plan = kdf.baselines.magnitude(model, budget, constraints=constraints())
+    return kdf.compress(model, plan)
+
+
+def paired(model, budget):
+    plan = kdf.baselines.uniform_rank(model, budget, constraints=constraints())
+    return kdf.compress(model, plan)
+
+
+def pruned_and_paired(model, share):
+    """Each halves the logarithm of what the other leaves."""
+    most = int(share * kdf.count(model).macs)
+    return paired(pruned(model, kdf.MACs(share**0.5)), kdf.MACs(most))
+
+
+def constraints():
+    return kdf.Constraints(round_to=FLAGS.round_to)
+
+
+def networks_of(name):
+    """Yields `(method, model)`, the original first."""
+    model = NETWORKS[name]()
+    yield "original", model
+    yield "prune", pruned(model, kdf.MACs(FLAGS.share))
+    yield "pairs", paired(model, kdf.MACs(FLAGS.share))
+    yield "both", pruned_and_paired(model, FLAGS.share)
+    if name in TIMED:
+        table = kdf.export.measure_latency(
+            model, threads=FLAGS.threads, verbose=False
+        )
+        budget = kdf.Latency(FLAGS.latency, table)
+        yield "prune, latency", pruned(model, budget)
+        yield "pairs, latency", paired(model, budget)
+
+
+def zeroed(model, sparsity):
+    """A `.tflite` file with tfmot's zeros, and the share of zeros in it."""
+    import tensorflow as tf
+    import tensorflow_model_optimization as tfmot
+    import tf_keras
+
+    sparse = tfmot.sparsity.keras
+    schedule = sparse.ConstantSparsity(sparsity, begin_step=0, frequency=1)
+    kinds = (tf_keras.layers.Conv2D, tf_keras.layers.Dense)
+
+    def wrap(layer):
+        if type(layer) not in kinds:
+            return layer
+        return sparse.prune_low_magnitude(layer, pruning_schedule=schedule)
+
+    wrapped = tf_keras.models.clone_model(
+        kdf.interop.to_tf_keras(model), clone_function=wrap
+    )
+    # A step with a learning rate of zero: masks are set while training.
+    wrapped.compile(tf_keras.optimizers.SGD(0.0), "mse")
+    x = np.zeros((1, *model.input_shape[1:]), "float32")
+    y = np.zeros((1, *model.output_shape[1:]), "float32")
+    wrapped.fit(x, y, verbose=0, callbacks=[sparse.UpdatePruningStep()])
+    stripped = sparse.strip_pruning(wrapped)
+    kernels = [x.numpy() for x in stripped.weights if "kernel" in x.name]
+    zeros = sum(np.sum(x == 0) for x in kernels) / sum(x.size for x in kernels)
+    content = tf.lite.TFLiteConverter.from_keras_model(stripped).convert()
+    return content, float(zeros)
+
+
+def write_files(name, folder):
+    """Writes a file per method; yields a record and the file's path."""
+    paths = (os.path.join(folder, f"{i}.tflite") for i in itertools.count())
+    model = None
+    for method, network in networks_of(name):
+        model = model or network
+        path = next(paths)
+        kdf.export.litert(network, path)
+        yield described(method, network, path), path
+    for sparsity in SPARSITIES if FLAGS.tfmot else ():
+        path = next(paths)
+        content, zeros = zeroed(model, sparsity)
+        with open(path, "wb") as file:
+            file.write(content)
+        record = described(f"tfmot, {sparsity:.0%} zeros", model, path)
+        yield record | {"zeros": round(zeros, 4)}, path
+
+
+def described(method, model, path):
+    count = kdf.count(model)
+    return {
+        "method": method,
+        "macs": count.macs,
+        "params": count.params,
+        "bytes": os.path.getsize(path),
+    }
+
+
+def measure(name):
+    """Returns the records of one network."""
+    with tempfile.TemporaryDirectory() as folder:
+        found, paths = zip(*write_files(name, folder))
+        timings = kdf.export.benchmark(
+            *paths, threads=FLAGS.threads, repeats=FLAGS.repeats
+        )
+    for record, timing in zip(found, timings):
+        for key in ("median", "low", "high"):
+            record[f"{key}_ms"] = round(getattr(timing, key), 4)
+        record["reduction"] = round(found[0]["macs"] / record["macs"], 3)
+        record["speedup"] = round(timings[0].median / timing.median, 3)
+    settings = ("share", "latency", "round_to", "threads", "repeats")
+    shared = {key: getattr(FLAGS, key) for key in settings}
+    return [{"network": name} | record | shared for record in found]
+
+
+def convolution(size, kernel_size, inputs, outputs):
+    source = keras.Input((size, size, inputs))
+    layer = layers.Conv2D(outputs, kernel_size, padding="same")
+    return keras.Model(source, layer(source))
+
+
+def print_operators():
+    """Prints how fast convolutions run, by window, width and rank."""
+    cases = [(32, 16), (32, 64), (16, 128), (8, 256), (6, 512)]
+    print("GMAC/s of a convolution from C channels to n, on S x S positions")
+    outputs = (4, 8, 12, 16, 32, 64, 128, 256, 512)
+    print(
+        f"{'window':>7}{'S':>4}{'C':>5} "
+        + "".join(map("{:>7}".format, outputs))
+    )
+    for (size, width), window in itertools.product(cases, (3, 1)):
+        counts = [n for n in outputs if n <= width]
+        with tempfile.TemporaryDirectory() as folder:
+            paths = [os.path.join(folder, f"{n}.tflite") for n in counts]
+            for count, path in zip(counts, paths):
+                model = convolution(size, window, width, count)
+                kdf.export.litert(model, path)
+            timings = kdf.export.benchmark(
+                *paths, threads=FLAGS.threads, repeats=FLAGS.repeats
+            )
+        rates = [
+            size**2 * window**2 * width * count / timing.median / 1e6
+            for count, timing in zip(counts, timings)
+        ]
+        print(
+            f"  {window} x {window}{size:4}{width:5}"
+            + "".join(f"{rate:7.1f}" for rate in rates),
+            flush=True,
+        )
+
+
+def print_table():
+    print(
+        f"{'network':14}{'method':20}{'MACs':>7}{'MB':>8}{'ms':>9}{'faster':>8}"
+    )
+    for record in records.read(FLAGS.out):
+        print(
+            f"{record['network']:14}{record['method']:20}"
+            f"{1 / record['reduction']:7.1%}{record['bytes'] / 1e6:8.2f}"
+            f"{record['median_ms']:9.3f}{record['speedup']:7.2f}x"
+        )
+
+
+def main(argv):
+    del argv
+    logging.set_verbosity(logging.WARNING)
+    if FLAGS.operators:
+        print_operators()
+        return
+    done = {record["network"] for record in records.read(FLAGS.out)}
+    for name in [] if FLAGS.table else FLAGS.networks:
+        if name not in done:
+            keras.utils.set_random_seed(0)
+            for record in measure(name):
+                records.append(FLAGS.out, record)
+            keras.utils.clear_session(free_memory=True)
+    print_table()
+
+
+if __name__ == "__main__":
+    app.run(main)
