@@ -44,8 +44,8 @@ def benchmark(
 
     Each round runs every file once, so that a busy machine slows all of them
     alike: compare the results as ratios. With one thread it is the CPU time
-    of that thread, which leaves out what other processes take. Where a file takes inputs of any
-    size, it gets one sample, 224 wide.
+    of that thread, which leaves out what other processes take. Where a file
+    takes inputs of any size, it gets one sample, 224 wide.
 
     Args:
         *filepaths: Paths of `.tflite` files.
