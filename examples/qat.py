@@ -106,13 +106,17 @@ def compressed(model, train, samples):
 
 
 def quantization_aware(small, train):
-    """Fine-tunes with the errors of 8 bits; returns a `tf_keras` model."""
+    """Fine-tunes with the errors of 8 bits; returns a `tf_keras` model.
+
+    Ranges are calibrated first: by itself, tfmot takes thousands of steps.
+    """
     import tensorflow_model_optimization as tfmot
     import tf_keras
 
     annotated = kdf.interop.quantize_annotate(kdf.interop.to_tf_keras(small))
     with tfmot.quantization.keras.quantize_scope():
         aware = tfmot.quantization.keras.quantize_apply(annotated)
+    kdf.interop.calibrate_ranges(aware, train)
     schedule = tf_keras.optimizers.schedules.CosineDecay(
         FLAGS.qat_learning_rate, FLAGS.qat_steps
     )

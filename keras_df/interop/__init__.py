@@ -2,3 +2,4 @@
 
 from keras_df.interop.conversion import to_tf_keras as to_tf_keras
 from keras_df.interop.quantization import quantize_annotate as quantize_annotate
+from keras_df.interop.ranges import calibrate_ranges as calibrate_ranges

@@ -43,6 +43,7 @@ def quantize_annotate(model):
     annotated = keras_df.interop.quantize_annotate(model)
     with tfmot.quantization.keras.quantize_scope():
         aware = tfmot.quantization.keras.quantize_apply(annotated)
+    keras_df.interop.calibrate_ranges(aware, train)
     ```
     """
     tf_keras = import_tf_keras()
