@@ -11,7 +11,8 @@ is measured beside them. All files of a network are timed in turns.
     python examples/benchmarks/latency.py --table
 
 One line per file is appended to a JSON lines file when all files of a network
-are measured; networks that are in it are not measured again.
+are measured; networks that are in it, with the same settings, are not measured
+again.
 """
 
 import functools
@@ -29,6 +30,9 @@ from keras import layers
 from keras import ops
 
 import keras_df as kdf
+from keras_df.export.latency import interleaved_times
+from keras_df.export.operators import Operator
+from keras_df.export.operators import operator_file
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list(
@@ -208,51 +212,43 @@ def measure(name):
     return [{"network": name} | record | shared for record in found]
 
 
-def convolution(size, kernel_size, inputs, outputs):
-    source = keras.Input((size, size, inputs))
-    layer = layers.Conv2D(outputs, kernel_size, padding="same")
-    return keras.Model(source, layer(source))
+def convolutions(size, window, channels, counts):
+    """Milliseconds of convolutions to each number of channels in `counts`."""
+
+    def make(inputs, outputs):
+        return layers.Conv2D(outputs, window, padding="same")
+
+    operator = Operator("", make, (size, size), channels, channels)
+    files = [operator_file(operator, channels, count) for count in counts]
+    times = interleaved_times(files, FLAGS.threads, FLAGS.repeats)
+    return 1e3 * np.median(times, axis=0)
 
 
 def print_operators():
     """Prints how fast convolutions run, by window, width and rank."""
-    cases = [(32, 16), (32, 64), (16, 128), (8, 256), (6, 512)]
+    ranks = (4, 8, 12, 16, 24, 32, 64, 128, 256)
     print("GMAC/s of a convolution from C channels to n, on S x S positions")
-    outputs = (4, 8, 12, 16, 32, 64, 128, 256, 512)
-    print(
-        f"{'window':>7}{'S':>4}{'C':>5} "
-        + "".join(map("{:>7}".format, outputs))
-    )
-    for (size, width), window in itertools.product(cases, (3, 1)):
-        counts = [n for n in outputs if n <= width]
-        with tempfile.TemporaryDirectory() as folder:
-            paths = [os.path.join(folder, f"{n}.tflite") for n in counts]
-            for count, path in zip(counts, paths):
-                model = convolution(size, window, width, count)
-                kdf.export.litert(model, path)
-            timings = kdf.export.benchmark(
-                *paths, threads=FLAGS.threads, repeats=FLAGS.repeats
-            )
-        rates = [
-            size**2 * window**2 * width * count / timing.median / 1e6
-            for count, timing in zip(counts, timings)
-        ]
-        print(
-            f"  {window} x {window}{size:4}{width:5}"
-            + "".join(f"{rate:7.1f}" for rate in rates),
-            flush=True,
-        )
+    print("window   S    C" + "".join(f"{rank:7}" for rank in ranks))
+    for size, channels in ((32, 16), (32, 64), (16, 128), (8, 256)):
+        for window in (3, 1):
+            counts = [rank for rank in ranks if rank <= channels]
+            times = convolutions(size, window, channels, counts)
+            work = size**2 * window**2 * channels * np.array(counts) / 1e6
+            rates = "".join(f"{rate:7.1f}" for rate in work / times)
+            print(f"{window} x {window}{size:5}{channels:5}{rates}", flush=True)
 
 
 def print_table():
     print(
-        f"{'network':14}{'method':20}{'MACs':>7}{'MB':>8}{'ms':>9}{'faster':>8}"
+        f"{'network':14}{'round':>5}  {'method':20}{'MACs':>7}{'MB':>8}"
+        f"{'ms':>9}{'faster':>8}"
     )
     for record in records.read(FLAGS.out):
         print(
-            f"{record['network']:14}{record['method']:20}"
-            f"{1 / record['reduction']:7.1%}{record['bytes'] / 1e6:8.2f}"
-            f"{record['median_ms']:9.3f}{record['speedup']:7.2f}x"
+            f"{record['network']:14}{record['round_to']:5}  "
+            f"{record['method']:20}{1 / record['reduction']:7.1%}"
+            f"{record['bytes'] / 1e6:8.2f}{record['median_ms']:9.3f}"
+            f"{record['speedup']:7.2f}x"
         )
 
 
@@ -262,9 +258,13 @@ def main(argv):
     if FLAGS.operators:
         print_operators()
         return
-    done = {record["network"] for record in records.read(FLAGS.out)}
+    settings = (FLAGS.share, FLAGS.round_to, FLAGS.threads)
+    done = {
+        (x["network"], x["share"], x["round_to"], x["threads"])
+        for x in records.read(FLAGS.out)
+    }
     for name in [] if FLAGS.table else FLAGS.networks:
-        if name not in done:
+        if (name, *settings) not in done:
             keras.utils.set_random_seed(0)
             for record in measure(name):
                 records.append(FLAGS.out, record)
