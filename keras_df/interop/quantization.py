@@ -73,7 +73,9 @@ class _Annotator:
             return layer
         affine = _affine_of_images(layer)
         if affine is not None:
-            layer = self._depthwise(layer, *affine)
+            # With a rule for its kernel, tfmot would train it.
+            frozen = self._depthwise(layer, *affine)
+            return self._tfmot.quantize_annotate_layer(frozen, _output_config())
         config = None if self._is_known(layer) else _output_config()
         return self._tfmot.quantize_annotate_layer(layer, config)
 

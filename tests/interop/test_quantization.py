@@ -20,7 +20,7 @@ def camera_network():
     x = layers.Normalization(
         mean=[0.5, 0.4, 0.3], variance=[0.1, 0.2, 0.3], name="normalize"
     )(x)
-    x = layers.Conv2D(4, 3, padding="same", use_bias=False)(x)
+    x = layers.Conv2D(4, 3, padding="same", use_bias=False, name="stem")(x)
     x = layers.ReLU()(layers.BatchNormalization(momentum=0.0)(x))
     shortcut = ops.pad(x[:, ::2, ::2, :], [[0, 0], [0, 0], [0, 0], [2, 2]])
     x = layers.Conv2D(3, 3, 2, "same", use_bias=False)(x)
@@ -60,6 +60,8 @@ def test_aware_training_ends_in_integers_alone(tfmot, pictures):
     aware.compile("sgd", "mse")
     aware.optimizer.learning_rate = 0.0  # Ranges are learned all the same.
     aware.fit(pictures, expected, batch_size=64, epochs=20, verbose=0)
+    trained = {x.name.split("/")[0] for x in aware.trainable_weights}
+    assert "stem" in trained and not {"rescale", "normalize"} & trained
     quantized = aware(pictures, training=False).numpy()
     difference = np.abs(quantized - expected).max()
     assert 0 < difference < 0.2 * np.ptp(expected)
