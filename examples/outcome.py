@@ -80,22 +80,28 @@ def file_accuracy(path, x, y):
     return float(right / len(x))
 
 
-def fine_tune(model, data, steps, learning_rate=0.01):
-    """The recipe that the examples fine-tune with: SGD, cosine schedule.
+def fine_tune(model, data, steps, learning_rate=0.01, teacher=None):
+    """`keras_df.fine_tune` on an endless data set, for some steps.
 
     Args:
-        model: A compressed model, recalibrated; modified in place.
+        model: A classifier that returns logits; modified in place.
         data: `tf.data.Dataset` of batches that repeats.
         steps: Number of steps.
-        learning_rate: Where the schedule starts.
+        learning_rate: The largest learning rate.
+        teacher: Optional model to learn from.
     """
-    schedule = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
-    model.compile(
-        optimizer=keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    kdf.fine_tune(
+        model,
+        data,
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        epochs=1,
+        learning_rate=learning_rate,
+        teacher=teacher,
         metrics=["accuracy"],
+        steps_per_epoch=steps,
+        shuffle=False,
+        verbose=2,
     )
-    model.fit(data, epochs=1, steps_per_epoch=steps, shuffle=False, verbose=2)
 
 
 def print_report(report, metric="accuracy"):

@@ -2,6 +2,10 @@
 
 import keras
 
+from keras_df.checks import check_positive_integer
+from keras_df.checks import check_type
+from keras_df.checks import is_finite_number
+from keras_df.checks import shown
 from keras_df.surgery.distilled import Distilled
 from keras_df.surgery.distilled import match_outputs
 
@@ -123,15 +127,12 @@ def _steps_per_epoch(data, options):
 
 def _check(model, teacher, distillation, epochs, learning_rate):
     for name, value in (("model", model), ("teacher", teacher or model)):
-        if not isinstance(value, keras.Model):
-            raise TypeError(
-                f"`{name}` must be a `keras.Model`. Received: {name}={value!r} "
-                f"(of type {type(value)})"
-            )
-    if epochs < 1 or not learning_rate > 0:
+        check_type(name, value, keras.Model, "a `keras.Model`")
+    check_positive_integer("epochs", epochs)
+    if not is_finite_number(learning_rate) or learning_rate <= 0:
         raise ValueError(
-            "`epochs` and `learning_rate` must be positive. Received: "
-            f"epochs={epochs}, learning_rate={learning_rate}"
+            "`learning_rate` must be a positive number. Received: "
+            f"learning_rate={shown(learning_rate)}"
         )
     if teacher is None and distillation is not None:
         raise ValueError(
