@@ -133,7 +133,7 @@ def planned(function, **options):
 
 METHODS = {
     "df": searched(),
-    "df, kernels not reconstructed": searched(surgery=INDEPENDENT),
+    "df without reconstruction": searched(surgery=INDEPENDENT),
     "df as in the paper": searched(config=PAPER, surgery=plain),
     "filters only (DML-S)": searched(
         constraints=kdf.Constraints(decompose=False)
@@ -145,7 +145,7 @@ METHODS = {
     "scheme 2": searched(constraints=kdf.Constraints(scheme=2)),
     "two stages": two_stages,
     "L1 magnitude": planned(kdf.baselines.magnitude),
-    "L1 magnitude, reconstructed": planned(
+    "L1 magnitude with reconstruction": planned(
         kdf.baselines.magnitude, surgery=SEQUENTIAL
     ),
     "geometric median": planned(kdf.baselines.geometric_median),
@@ -156,7 +156,7 @@ METHODS = {
     "SVD energy of activations": planned(
         kdf.baselines.energy, calibration=None
     ),
-    "SVD energy of activations, reconstructed": planned(
+    "SVD energy of activations with reconstruction": planned(
         kdf.baselines.energy, calibration=None, surgery=SEQUENTIAL
     ),
 }
