@@ -2,8 +2,9 @@
 
 A phone's processor works on 8 or 16 channels at a time, so a layer of 37
 channels costs what one of 40 does: `round_to=8` makes a plan keep multiples of
-8. Quantization to int8 then makes the file four times smaller again, and both
-together are faster than either.
+8. Quantization to int8 makes weights four times smaller again. Whether it is
+also faster is up to the processor and to the size of the layers, so measure it
+where it will run.
 
     python examples/phone.py
 
