@@ -86,10 +86,19 @@ def option_a(x, width):
     return ops.pad(x[:, ::2, ::2], [[0, 0]] * 3 + [[missing, missing]])
 
 
+def vgg16():
+    """Its convolutions, with one layer as the classifier.
+
+    That of ImageNet has 73 % of the parameters and 1.4 % of the MACs.
+    """
+    base = keras.applications.VGG16(
+        include_top=False, weights=None, input_shape=IMAGE, pooling="avg"
+    )
+    return keras.Model(base.inputs, layers.Dense(1000)(base.outputs[0]))
+
+
 NETWORKS = {
-    "VGG16": functools.partial(
-        keras.applications.VGG16, weights=None, input_shape=IMAGE
-    ),
+    "VGG16": vgg16,
     "ResNet50": functools.partial(
         keras.applications.ResNet50, weights=None, input_shape=IMAGE
     ),

@@ -11,7 +11,9 @@ def only_on_tensorflow():
 
 
 @pytest.fixture
-def tfmot():
+def tfmot(monkeypatch):
+    # tfmot sets it when it is imported; other tests are spared that.
+    monkeypatch.setenv("TF_USE_LEGACY_KERAS", "1")
     module = pytest.importorskip("tensorflow_model_optimization")
     return module.quantization.keras
 
