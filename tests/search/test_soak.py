@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import weakref
 
 import keras
 import numpy as np
@@ -32,21 +33,52 @@ def resident_megabytes():
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(
+def a_search(**options):
+    search = network_search(**options)
+    search.fit(*separable_data(), batch_size=32, epochs=2, verbose=0)
+    search.plan()
+    return weakref.ref(search)
+
+
+def a_plain_training():
+    model = compiled(small_network())
+    model.fit(*separable_data(), batch_size=32, epochs=2, verbose=0)
+    return weakref.ref(model)
+
+
+reads_proc = pytest.mark.skipif(
     not os.path.exists("/proc/self/statm"), reason="reads Linux's /proc"
 )
+
+
+@pytest.mark.slow
+@reads_proc
 def test_twenty_searches_leak_no_memory():
-    x, y = separable_data()
-    sizes = []
+    """TensorFlow keeps every graph it compiled, so there they run eagerly."""
+    sizes, searches = [], []
     for _ in range(20):
-        search = network_search()
-        search.fit(x, y, batch_size=32, epochs=2, verbose=0)
-        search.plan()
-        del search
+        searches.append(a_search(run_eagerly=IS_TENSORFLOW))
         sizes.append(resident_megabytes())
-    print("resident megabytes:", [round(size) for size in sizes])
+    print("resident megabytes:", [round(size, 1) for size in sizes])
     assert max(sizes[3:]) <= 1.05 * sizes[2]
+    assert not any(search() for search in searches)
+
+
+@pytest.mark.slow
+@reads_proc
+@pytest.mark.skipif(not IS_TENSORFLOW, reason="about TensorFlow's graphs")
+def test_graphs_that_tensorflow_keeps_are_as_those_of_any_training():
+    """Beside them nothing of a search stays."""
+    kept = {a_search: [], a_plain_training: []}
+    for _ in range(6):
+        for run, sizes in kept.items():
+            before = resident_megabytes()
+            left = run()
+            sizes.append(resident_megabytes() - before)
+            assert left() is None
+    means = [sum(sizes[2:]) / len(sizes[2:]) for sizes in kept.values()]
+    print("megabytes kept per search, per plain training:", means)
+    assert means[0] <= 1.5 * means[1] + 2.0
 
 
 class Counting(kdf.SearchModel):
