@@ -6,6 +6,7 @@ carries them out, and neither knows the other.
 
 import dataclasses
 import difflib
+import math
 import reprlib
 from dataclasses import dataclass
 from dataclasses import field
@@ -341,10 +342,11 @@ def _layer_from_config(path, entry):
         kept = tuple(kept)
     layer = LayerPlan(**{**entry, "kept": kept})
     _check_numbers(path, layer)
-    if layer.rank is not None and not 1 <= layer.rank <= layer.max_rank:
+    limit = layer.max_rank or math.inf  # 0 where a plan does not say.
+    if layer.rank is not None and not 1 <= layer.rank <= limit:
         raise ValueError(
             f"Layer '{path}' of the plan has rank {layer.rank}; it must be "
-            f"between 1 and {layer.max_rank}, or null for a dense layer."
+            f"between 1 and {limit}, or null for a dense layer."
         )
     return layer
 
