@@ -39,6 +39,9 @@ from keras_df.search.schedule import Schedule
 from keras_df.search.settling import SETTLING
 from keras_df.search.settling import settling
 
+ROUNDING = 1e-6
+"""Distance from the budget, as a share, that is no distance."""
+
 
 @keras.saving.register_keras_serializable(package="keras_df")
 class SearchModel(ResumableModel):
@@ -276,7 +279,10 @@ class SearchModel(ResumableModel):
         targets = self.schedule.target(self.start.value, np.float32(goals))
         # Only the tightest budget binds. What it leaves unused would have
         # bought accuracy, so the penalty has two sides.
-        return self.config.penalty * ops.abs(ops.max(shares - targets))
+        distance = ops.abs(ops.max(shares - targets))
+        # The search starts on target, where rounding would decide on which
+        # side: compilers and devices would then search differently.
+        return self.config.penalty * ops.relu(distance - ROUNDING)
 
     @property
     def losses(self):
