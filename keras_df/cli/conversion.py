@@ -133,8 +133,6 @@ def _saved_model(args, model):
 
 
 def _onnx(args, model):
-    if not hasattr(export, "onnx"):
-        raise UsageError("This version of keras_df does not export ONNX.")
     return export.onnx(model, args.out)
 
 
