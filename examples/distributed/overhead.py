@@ -24,7 +24,9 @@ flags.DEFINE_string("network", "ResNet50", "Name in `keras.applications`.")
 flags.DEFINE_integer("image_size", 64, "Height and width of the images.")
 flags.DEFINE_integer("device_batch", 8, "Samples per step and device.")
 flags.DEFINE_integer("steps", 10, "Steps per turn.", lower_bound=2)
-flags.DEFINE_integer("turns", 5, "Turns of each.", lower_bound=1)
+flags.DEFINE_integer(
+    "turns", 5, "Turns of each; 0 to count memory only.", lower_bound=0
+)
 
 
 class Stopwatch(keras.callbacks.Callback):
@@ -72,32 +74,48 @@ def turn(model, data, *callbacks):
     return (watch.moments[-1] - watch.moments[1]) / (FLAGS.steps - 1)
 
 
-def main(argv):
-    del argv
-    logging.set_verbosity(logging.WARNING)
-    with devices.scope():
-        count = max(FLAGS.virtual_devices, 1)
-        data = images(count * FLAGS.device_batch)
-        network = getattr(keras.applications, FLAGS.network)(
-            weights=None, input_shape=(FLAGS.image_size, FLAGS.image_size, 3)
-        )
-        search = compiled(kdf.SearchModel(network, kdf.MACs(0.5)))
-        model = compiled(network)
-        horizon = kdf.DFCallback(steps=(FLAGS.turns + 1) * FLAGS.steps)
-        seconds = [
-            (turn(model, data), turn(search, data, horizon))
-            for _ in range(FLAGS.turns + 1)
-        ][1:]
-    record = {
-        "network": FLAGS.network,
-        "image_size": FLAGS.image_size,
-        "device_batch": FLAGS.device_batch,
-        "devices": count,
-        "backend": keras.config.backend(),
+def mebibytes(variables):
+    return sum(np.prod(x.shape) for x in variables) * 4 / 2**20
+
+
+def times(network, search, data):
+    """Median seconds per step of both, and the median of their ratios."""
+    compiled(network)
+    compiled(search)
+    horizon = kdf.DFCallback(steps=(FLAGS.turns + 1) * FLAGS.steps)
+    seconds = [
+        (turn(network, data), turn(search, data, horizon))
+        for _ in range(FLAGS.turns + 1)
+    ][1:]
+    return {
         "training_step": statistics.median(a for a, _ in seconds),
         "search_step": statistics.median(b for _, b in seconds),
         "ratio": statistics.median(b / a for a, b in seconds),
     }
+
+
+def main(argv):
+    del argv
+    logging.set_verbosity(logging.WARNING)
+    count = max(FLAGS.virtual_devices, 1)
+    shape = (FLAGS.image_size, FLAGS.image_size, 3)
+    with devices.scope():
+        data = images(count * FLAGS.device_batch)
+        network = getattr(keras.applications, FLAGS.network)(
+            weights=None, input_shape=shape
+        )
+        search = kdf.SearchModel(network, kdf.MACs(0.5))
+        record = {
+            "network": FLAGS.network,
+            "image_size": FLAGS.image_size,
+            "backend": keras.config.backend(),
+            "devices": count,
+            "device_batch": FLAGS.device_batch,
+            "network_mib": mebibytes(network.variables),
+            "search_mib": mebibytes(search.variables),
+        }
+        if FLAGS.turns:
+            record.update(times(network, search, data))
     print(json.dumps(record))
 
 

@@ -41,8 +41,8 @@ flags.DEFINE_bool("synthetic", False, "A small network on made-up images.")
 flags.DEFINE_enum(
     "normalization",
     "none",
-    ["none", "per_device", "synchronized"],
-    "BatchNormalization of the small network.",
+    ["none", "batch", "inference"],
+    "BatchNormalization of the small network, and its statistics.",
 )
 flags.DEFINE_string("out", "distributed_out", "Folder to write.")
 
@@ -54,8 +54,7 @@ def small_network():
     for name, width in (("first", 16), ("second", 32), ("third", 32)):
         x = layers.Conv2D(width, 3, name=name)(x)
         if FLAGS.normalization != "none":
-            synchronized = FLAGS.normalization == "synchronized"
-            x = layers.BatchNormalization(synchronized=synchronized)(x)
+            x = layers.BatchNormalization(name=f"{name}_norm")(x)
         x = layers.ReLU(name=f"{name}_relu")(x)
     x = layers.GlobalAveragePooling2D(name="pool")(x)
     return keras.Model(inputs, layers.Dense(10, name="logits")(x))
@@ -119,7 +118,12 @@ def search():
         10 * FLAGS.batch_size, seed=0, reshuffle_each_iteration=False
     )
     train = train.batch(FLAGS.batch_size, drop_remainder=True)
-    search = kdf.SearchModel(model, budget=kdf.MACs(FLAGS.budget))
+    config = kdf.SearchConfig(
+        normalization="inference"
+        if FLAGS.normalization == "inference"
+        else "batch"
+    )
+    search = kdf.SearchModel(model, kdf.MACs(FLAGS.budget), config=config)
     search.compile(
         optimizer=keras.optimizers.Adam(1e-2),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits),
