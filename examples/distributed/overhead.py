@@ -78,6 +78,10 @@ def mebibytes(variables):
     return sum(np.prod(x.shape) for x in variables) * 4 / 2**20
 
 
+def factors(relaxation):
+    return [*relaxation.left, *relaxation.right, *relaxation.slopes]
+
+
 def times(network, search, data):
     """Median seconds per step of both, and the median of their ratios."""
     compiled(network)
@@ -113,6 +117,7 @@ def main(argv):
             "device_batch": FLAGS.device_batch,
             "network_mib": mebibytes(network.variables),
             "search_mib": mebibytes(search.variables),
+            "factors_mib": mebibytes(factors(search.relaxation)),
         }
         if FLAGS.turns:
             record.update(times(network, search, data))
