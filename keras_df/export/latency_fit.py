@@ -12,6 +12,8 @@ from keras_df.budgets.cost import whole_tiles
 from keras_df.budgets.latency import LATENCY
 
 TILES = (1, 2, 4, 8, 16, 32)
+ORIGINAL_WEIGHT = 10.0
+"""How much more the original counts than each compressed network."""
 
 
 def fit_operators(graph, roles, points, times):
@@ -56,11 +58,12 @@ def _fit_rates(samples, tile):
     return _nonnegative_fit(np.stack(columns, axis=1), times)
 
 
-def _nonnegative_fit(columns, times):
+def _nonnegative_fit(columns, times, weights=1.0):
     """Least squares of the relative error; no coefficient is negative."""
     from scipy.optimize import nnls
 
-    return nnls(columns / times[:, None], np.ones(len(times)))
+    weights = np.broadcast_to(weights, np.shape(times))
+    return nnls(columns * (weights / times)[:, None], weights)
 
 
 def _kernel_entry(by_role, fitted):
@@ -110,7 +113,11 @@ def calibrate(graph, table, plans, measured):
     """Fits what operators cost within a network to whole networks."""
     features = [_features(graph, table, plan) for plan in plans]
     features = np.array(features)
-    (scale, per_flop, fixed), _ = _nonnegative_fit(features, measured)
+    # A budget is a share of the original's time: that has to be right.
+    weights = np.ones(len(plans))
+    weights[plans.index(None)] = ORIGINAL_WEIGHT
+    fitted, _ = _nonnegative_fit(features, measured, weights)
+    scale, per_flop, fixed = fitted
     predicted = features @ (scale, per_flop, fixed)
     return LatencyTable(
         kernels={

@@ -156,7 +156,9 @@ def _batch_count(data, batch_size):
         count = int(data.cardinality())
         return count if count > 0 else None
     shapes = [getattr(x, "shape", None) for x in keras.tree.flatten(data)]
-    return math.ceil(shapes[0][0] / batch_size) if all(shapes) else None
+    if not shapes or not all(shapes):
+        return None
+    return math.ceil(shapes[0][0] / batch_size)
 
 
 def _backup_folders(callbacks):
