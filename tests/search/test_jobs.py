@@ -281,7 +281,7 @@ class Seen(keras.metrics.Metric):
         self.count.assign_add(keras.ops.cast(count, "float32"))
 
     def result(self):
-        return self.count
+        return keras.ops.convert_to_tensor(self.count)
 
 
 def largest_logit(y_true, y_pred):
@@ -499,7 +499,7 @@ def test_validation_leaves_the_search_as_it_is(plain):
     assert_alike(found, plain, atol=0)
     assert float(array(validated.schedule.step)) == 6
     history = validated.history.history
-    assert history["val_macs"] == history["macs"]
+    assert history["val_macs"][-1] == float(array(validated.shares)[0])
     assert history["val_loss"][-1] < history["loss"][-1]
 
 
