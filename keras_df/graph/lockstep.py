@@ -12,7 +12,7 @@ from keras_df.graph.walk import is_graph
 from keras_df.graph.walk import walk
 from keras_df.graph.walk import walk_nested
 
-MEMORY = 2**30
+MEMORY = 2**31
 """Bytes of activations to hold at once, over all batches of both models."""
 
 

@@ -19,6 +19,8 @@ SAMPLES = 32768
 
 RIDGE = 0.01
 """How much the kernel as it is counts, as a share of the mean moment."""
+FEW = 10
+"""With so many samples per row of the matrix, it counts twice as much."""
 
 
 class Fit:
@@ -59,7 +61,9 @@ class Fit:
         if self._is_centered:
             moment = moment - np.outer(of_inputs, of_inputs)
             cross = cross - np.outer(of_inputs, of_targets)
-        ridge = max(RIDGE * np.trace(moment) / len(moment), 1e-12)
+        # A moment of few samples says little beside what they happen to be.
+        share = RIDGE * (1 + FEW * len(moment) / self._count)
+        ridge = max(share * np.trace(moment) / len(moment), 1e-12)
         moment[np.diag_indices(len(moment))] += ridge
         matrix = np.linalg.solve(moment, cross + ridge * self._prior)
         return matrix, moment, of_targets - of_inputs @ matrix

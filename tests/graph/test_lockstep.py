@@ -83,7 +83,7 @@ def test_operations_with_several_outputs_are_unpacked():
     np.testing.assert_array_equal(original[0][0][0][1], x[..., :2])
 
 
-@pytest.mark.parametrize("memory, samples", [(2**30, 8), (1, 1)])
+@pytest.mark.parametrize("memory, samples", [(2**31, 8), (1, 1)])
 def test_as_many_samples_are_used_as_fit(memory, samples, monkeypatch):
     monkeypatch.setattr(lockstep, "MEMORY", memory)
     (original, _) = run(shortcut_network(), [images(8)])["first"]
