@@ -22,6 +22,10 @@ from keras_df.checks import shown
 from keras_df.files import read_json
 from keras_df.files import write_json
 from keras_df.graph import analyze
+from keras_df.plan_checks import check_channels
+from keras_df.plan_checks import check_layers
+from keras_df.plan_checks import check_numbers
+from keras_df.plan_checks import check_rank
 
 VERSION = 1
 UNUSED = 0.01
@@ -103,8 +107,8 @@ class CompressionPlan:
             ValueError: If the plan does not fit the model.
         """
         for path, layer in self.layers.items():
-            _check_numbers(path, layer)
-        _check_layers(self.layers, graph.kernels())
+            check_numbers(path, layer)
+        check_layers(self.layers, graph.kernels())
         kept = np.ones(graph.unit_count, bool)
         for path, layer in self.layers.items():
             ids = graph.kernels()[path].kernel.outputs[1]
@@ -112,7 +116,7 @@ class CompressionPlan:
             kept[graph.units[ids[gone]]] = False
         keep = graph.keep(kept)
         for path, layer in self.layers.items():
-            _check_channels(path, layer, graph, keep)
+            check_channels(path, layer, graph, keep)
         for path, tensors in graph.tensors.items():
             if not all(kept[units].any() for units in tensors):
                 raise ValueError(
@@ -125,7 +129,7 @@ class CompressionPlan:
         }
         schemes = {path: self.layers[path].scheme for path in ranks}
         for path in ranks:
-            _check_rank(path, self.layers[path], graph.kernels()[path], keep)
+            check_rank(path, self.layers[path], graph.kernels()[path], keep)
         return Selection(kept, ranks, schemes)
 
     def validate(self, model):
@@ -341,7 +345,7 @@ def _layer_from_config(path, entry):
     if isinstance(kept, (list, tuple)):
         kept = tuple(kept)
     layer = LayerPlan(**{**entry, "kept": kept})
-    _check_numbers(path, layer)
+    check_numbers(path, layer)
     limit = layer.max_rank or math.inf  # 0 where a plan does not say.
     if layer.rank is not None and not 1 <= layer.rank <= limit:
         raise ValueError(
@@ -349,85 +353,3 @@ def _layer_from_config(path, entry):
             f"between 1 and {limit}, or null for a dense layer."
         )
     return layer
-
-
-def _check_numbers(path, layer):
-    kept = layer.kept
-    if not isinstance(kept, tuple):
-        raise ValueError(
-            f"Layer '{path}' of the plan must list the channels it keeps. "
-            f"Received: kept={shown(kept)}"
-        )
-    numbers = [layer.channels, layer.max_rank, layer.scheme, *kept]
-    numbers += [] if layer.rank is None else [layer.rank]
-    wrong = [number for number in numbers if type(number) is not int]
-    if wrong:
-        raise ValueError(
-            f"Layer '{path}' of the plan has a non-integer value: "
-            f"{shown(wrong[0])}"
-        )
-    bounded = (-1, *kept, layer.channels)
-    for before, after in zip(bounded, bounded[1:]):
-        if before >= after:
-            raise ValueError(
-                f"Layer '{path}' of the plan keeps channels that are not an "
-                f"ascending list within 0 and {layer.channels - 1}: {after} "
-                f"comes after {before}."
-            )
-
-
-def _check_layers(planned, kernels):
-    unknown = [path for path in planned if path not in kernels]
-    missing = [path for path in kernels if path not in planned]
-    if unknown or missing:
-        raise ValueError(
-            "The plan was made for another model: it names layers that the "
-            f"model lacks ({', '.join(unknown) or 'none'}) and lacks layers "
-            f"that the model has ({', '.join(missing) or 'none'})."
-        )
-    for path, layer in planned.items():
-        channels = len(kernels[path].kernel.outputs[1])
-        if layer.channels != channels:
-            raise ValueError(
-                f"The plan was made for another model: layer '{path}' has "
-                f"{channels} output channels, the plan has {layer.channels}."
-            )
-
-
-def _check_channels(path, layer, graph, keep):
-    ids = graph.kernels()[path].kernel.outputs[1]
-    coupled = keep.positions(ids)
-    if tuple(coupled.tolist()) != layer.kept:
-        lost = sorted(set(layer.kept) - set(coupled.tolist()))
-        raise ValueError(
-            f"The plan keeps channels {lost[:5]} of layer '{path}', but "
-            "removes channels of other layers that they are added to. They "
-            "have to go together."
-        )
-    for unit in np.unique(graph.units[ids[~keep.mask(ids)]]):
-        if int(unit) in graph.reasons:
-            raise ValueError(
-                f"The plan removes a channel of layer '{path}' that has to "
-                f"stay: {graph.reasons[int(unit)]}."
-            )
-
-
-def _check_rank(path, layer, node, keep):
-    kernel = node.kernel
-    if layer.scheme not in kernel.schemes:
-        raise ValueError(
-            f"The plan decomposes layer '{path}' by Scheme {layer.scheme}, "
-            f"which it does not have. {kernel.reason}"
-        )
-    shape = list(getattr(node.operation, kernel.attribute).shape)
-    for axis, ids in (kernel.inputs, kernel.outputs):
-        shape[axis] = keep.count(ids)
-    rows, columns = kernel.schemes[layer.scheme]
-    limit = min(
-        int(np.prod([shape[axis] for axis in axes])) for axes in (rows, columns)
-    )
-    if not 1 <= layer.rank <= limit:
-        raise ValueError(
-            f"The plan gives layer '{path}' the rank {layer.rank}; it must be "
-            f"between 1 and {limit}."
-        )
