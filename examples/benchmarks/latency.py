@@ -27,7 +27,7 @@ from absl import app
 from absl import flags
 from absl import logging
 from keras import layers
-from keras import ops
+from networks import residual_network
 
 import keras_df as kdf
 from keras_df.export.latency import interleaved_times
@@ -60,32 +60,6 @@ TIMED = ("ResNet56", "MobileNetV2")
 SPARSITIES = (0.5, 0.8)
 
 
-def residual_network(depth, widths):
-    """The ResNet for CIFAR-10 of He et al. (2016), Section 4.2."""
-    x = inputs = keras.Input((32, 32, 3))
-    x = conv_norm(x, widths[0], 1, "relu")
-    for stage, width in enumerate(widths):
-        for block in range((depth - 2) // 6):
-            strides = 2 if stage and not block else 1
-            shortcut = x if strides == 1 else option_a(x, width)
-            x = conv_norm(x, width, strides, "relu")
-            x = layers.add([conv_norm(x, width, 1, None), shortcut])
-            x = layers.Activation("relu")(x)
-    x = layers.GlobalAveragePooling2D()(x)
-    return keras.Model(inputs, layers.Dense(10)(x))
-
-
-def conv_norm(x, width, strides, activation):
-    x = layers.Conv2D(width, 3, strides, "same", use_bias=False)(x)
-    x = layers.BatchNormalization()(x)
-    return layers.Activation(activation)(x) if activation else x
-
-
-def option_a(x, width):
-    missing = (width - x.shape[-1]) // 2
-    return ops.pad(x[:, ::2, ::2], [[0, 0]] * 3 + [[missing, missing]])
-
-
 def vgg16():
     """Its convolutions, with one layer as the classifier.
 
@@ -103,7 +77,7 @@ NETWORKS = {
         keras.applications.ResNet50, weights=None, input_shape=IMAGE
     ),
     "WideResNet20": functools.partial(residual_network, 20, (64, 128, 256)),
-    "ResNet56": functools.partial(residual_network, 56, (16, 32, 64)),
+    "ResNet56": functools.partial(residual_network, 56),
     "MobileNetV2": functools.partial(
         keras.applications.MobileNetV2, weights=None, input_shape=IMAGE
     ),

@@ -163,6 +163,17 @@ class Constraints:
         return counts[counts >= least][:1]
 
 
+def as_constraints(constraints):
+    """Returns constraints; those that allow everything for None.
+
+    Raises:
+        TypeError: If `constraints` is something else.
+    """
+    wanted = "`keras_df.Constraints`"
+    check_type("constraints", constraints, Constraints, wanted, optional=True)
+    return constraints or Constraints()
+
+
 def _as_references(skip):
     single = isinstance(skip, str) or callable(skip)
     references = (skip,) if single else skip

@@ -8,8 +8,8 @@ import numpy as np
 from keras_df.budgets import as_budgets
 from keras_df.budgets.allocation import Allocator
 from keras_df.budgets.constraints import Constraints
+from keras_df.budgets.constraints import as_constraints
 from keras_df.budgets.cost import node_costs
-from keras_df.checks import check_type
 from keras_df.graph import analyze
 
 
@@ -123,16 +123,10 @@ def inspect(
 
     >>> print(keras_df.inspect(keras.applications.ResNet50(weights=None)))
     """
-    check_type(
-        "constraints",
-        constraints,
-        Constraints,
-        "`keras_df.Constraints`",
-        optional=True,
-    )
+    constraints = as_constraints(constraints)
     graph = analyze(model)
     budgets = [] if budget is None else as_budgets(budget)
-    allocator = Allocator(graph, budgets, constraints or Constraints())
+    allocator = Allocator(graph, budgets, constraints)
     group_of = np.full(graph.unit_count, -1)
     for number, group in enumerate(allocator.groups):
         group_of[group] = number

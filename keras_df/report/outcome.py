@@ -6,6 +6,7 @@ from dataclasses import asdict
 from dataclasses import dataclass
 from dataclasses import field
 
+from keras_df.checks import check_type
 from keras_df.export.latency import Timing
 from keras_df.files import read_json
 from keras_df.files import write_json
@@ -124,11 +125,7 @@ class Outcome:
 
 
 def _check(name, values, kinds, what):
-    if not isinstance(values, dict):
-        raise TypeError(
-            f"`{name}` must be a dict. Received: {values!r} (of type "
-            f"{type(values)})"
-        )
+    check_type(name, values, dict, "a dict")
     for label, value in values.items():
         if not isinstance(value, kinds):
             raise TypeError(

@@ -12,6 +12,7 @@ from keras_df import ops as df_ops
 from keras_df.budgets import as_budgets
 from keras_df.budgets.allocation import Allocator
 from keras_df.budgets.constraints import Constraints
+from keras_df.budgets.constraints import as_constraints
 from keras_df.checks import check_positive_integer
 from keras_df.checks import check_type
 from keras_df.checks import is_finite_number
@@ -90,13 +91,15 @@ class SearchModel(ResumableModel):
         **kwargs,
     ):
         check_strategy()
-        _check_options(constraints, config)
+        constraints = as_constraints(constraints)
+        wanted = "`keras_df.SearchConfig`"
+        check_type("config", config, SearchConfig, wanted, optional=True)
         graph = analyze(model)
         check_weights(graph)
         # Masks and spectra are float32 whatever the layers compute in.
         super().__init__(dtype="float32", **kwargs)
         self.budgets = as_budgets(budget)
-        self.constraints = constraints or Constraints()
+        self.constraints = constraints
         self.config = config or SearchConfig()
         self._graph = graph
         self._allocator = Allocator(graph, self.budgets, self.constraints)
@@ -441,15 +444,6 @@ def _architecture(model):
     config = keras.saving.serialize_keras_object(model)
     config.pop("compile_config", None)
     return config
-
-
-def _check_options(constraints, config):
-    for name, value, kind in (
-        ("constraints", constraints, Constraints),
-        ("config", config, SearchConfig),
-    ):
-        wanted = f"a `keras_df.{kind.__name__}`"
-        check_type(name, value, kind, wanted, optional=True)
 
 
 def _with_scaled_loss(optimizer):

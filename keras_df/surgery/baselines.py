@@ -11,6 +11,7 @@ import numpy as np
 from keras_df.budgets import as_budgets
 from keras_df.budgets.allocation import Allocator
 from keras_df.budgets.constraints import Constraints
+from keras_df.budgets.constraints import as_constraints
 from keras_df.budgets.schemes import kernel_matrix
 from keras_df.budgets.schemes import spectral_energy
 from keras_df.calibration import second_moments
@@ -19,7 +20,6 @@ from keras_df.calibration import weigh
 from keras_df.checks import check_choice
 from keras_df.checks import check_positive_integer
 from keras_df.checks import check_seed
-from keras_df.checks import check_type
 from keras_df.checks import shown
 from keras_df.graph import analyze
 from keras_df.graph.scales import norms_behind
@@ -300,14 +300,7 @@ def _spectrum(node, scheme, moment, scale):
 
 
 def _only(constraints, **changes):
-    check_type(
-        "constraints",
-        constraints,
-        Constraints,
-        "`keras_df.Constraints`",
-        optional=True,
-    )
-    return dataclasses.replace(constraints or Constraints(), **changes)
+    return dataclasses.replace(as_constraints(constraints), **changes)
 
 
 def _plan(model, budget, constraints, scores):
