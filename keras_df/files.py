@@ -58,6 +58,28 @@ def _temporary_folder(folder, name):
         yield temporary
 
 
+def move_into_place(new, folder, old):
+    """Moves a folder into place; if that fails, what was there comes back.
+
+    Args:
+        new: Path of the folder to move.
+        folder: Path that it shall have.
+        old: Path to move to what is there.
+
+    Raises:
+        OSError: If it cannot be moved.
+    """
+    if os.path.exists(folder):
+        shutil.move(folder, old)
+    try:
+        os.replace(new, folder)
+    except OSError as error:
+        if os.path.exists(old):
+            shutil.move(old, folder)
+        reason = f"{error.strerror or error}. Nothing was written"
+        raise OSError(error.errno, reason, folder) from error
+
+
 def check_target(filepath):
     """Checks that a file can be written, before the work that makes it.
 

@@ -5,6 +5,7 @@ import os
 import tempfile
 
 from keras_df.cli.console import UsageError
+from keras_df.files import move_into_place
 
 
 @contextlib.contextmanager
@@ -24,9 +25,7 @@ def replacing_folder(folder):
         new, old = (os.path.join(temporary, x) for x in ("new", "old"))
         os.mkdir(new)
         yield new
-        if os.path.exists(folder):
-            os.replace(folder, old)
-        os.replace(new, folder)
+        move_into_place(new, folder, old)
 
 
 def check_folder(folder, known, overwrite):

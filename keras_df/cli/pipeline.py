@@ -17,6 +17,7 @@ from keras_df.report import Outcome
 from keras_df.report import SearchRecorder
 from keras_df.report import html
 from keras_df.surgery import compress
+from keras_df.surgery import fine_tune
 from keras_df.surgery import recalibrate
 from keras_df.version import __version__
 
@@ -120,15 +121,13 @@ def _search(args, search, task, data):
 
 
 def _fine_tune(args, model, task, data):
-    """SGD with Nesterov momentum and a cosine schedule."""
-    steps = args.finetune_epochs * data.steps
-    schedule = keras.optimizers.schedules.CosineDecay(args.learning_rate, steps)
-    task.compile(
-        model, keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True)
-    )
-    model.fit(
+    fine_tune(
+        model,
         data.train,
+        task.make_loss(),
         epochs=args.finetune_epochs,
+        learning_rate=args.learning_rate,
+        metrics=[task.make_metric()],
         shuffle=False,
         verbose=verbosity(args),
     )

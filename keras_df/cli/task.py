@@ -45,7 +45,9 @@ class Task:
     def compile(self, model, optimizer):
         """Compiles a model for the task."""
         model.compile(
-            optimizer=optimizer, loss=self._loss(), metrics=[self._metric()]
+            optimizer=optimizer,
+            loss=self.make_loss(),
+            metrics=[self.make_metric()],
         )
 
     def evaluate(self, model, batches):
@@ -54,12 +56,14 @@ class Task:
         scores = model.evaluate(batches, verbose=0, return_dict=True)
         return float(scores[self.metric])
 
-    def _loss(self):
+    def make_loss(self):
+        """Returns the loss, as `Model.compile` takes it."""
         if self.loss in CROSSENTROPIES:
             return CROSSENTROPIES[self.loss](from_logits=self.from_logits)
         return keras.losses.get(self.loss)
 
-    def _metric(self):
+    def make_metric(self):
+        """Returns the metric, as `Model.compile` takes it."""
         if self.loss != "binary_crossentropy":
             return self.metric
         threshold = 0.0 if self.from_logits else 0.5

@@ -1,7 +1,6 @@
 """saved_model: a TensorFlow SavedModel."""
 
 import os
-import shutil
 import tempfile
 
 import keras
@@ -12,6 +11,7 @@ from keras_df.export.verification import expected_outputs
 from keras_df.export.verification import require_tensorflow
 from keras_df.files import check_folder
 from keras_df.files import check_path
+from keras_df.files import move_into_place
 from keras_df.graph.walk import graph_of
 
 TOLERANCE = 1e-4
@@ -60,21 +60,8 @@ def saved_model(model: keras.Model, filepath: str) -> float:
         new = os.path.join(temporary, "new")
         model.export(new, format="tf_saved_model", verbose=False)
         difference = _verify(model, new)
-        _swap(new, filepath, os.path.join(temporary, "old"))
+        move_into_place(new, filepath, os.path.join(temporary, "old"))
     return difference
-
-
-def _swap(new, filepath, old):
-    """Moves a folder into place; if that fails, what was there comes back."""
-    if os.path.exists(filepath):
-        shutil.move(filepath, old)
-    try:
-        os.replace(new, filepath)
-    except OSError as error:
-        if os.path.exists(old):
-            shutil.move(old, filepath)
-        reason = f"{error.strerror or error}. Nothing was written"
-        raise OSError(error.errno, reason, filepath) from error
 
 
 def _may_replace(path):

@@ -8,6 +8,7 @@ import keras
 
 from keras_df.budgets.cost import RESOURCES
 from keras_df.budgets.latency import LATENCY
+from keras_df.checks import check_type
 from keras_df.files import replacing
 from keras_df.plan import CompressionPlan
 from keras_df.report.charts import bar_chart
@@ -59,17 +60,9 @@ def html(
     keras_df.report.html(model, plan, "report.html", outcome)
     ```
     """
-    if not isinstance(plan, CompressionPlan):
-        raise TypeError(
-            "`plan` must be a `keras_df.CompressionPlan`. Received: "
-            f"{plan!r} (of type {type(plan)})"
-        )
+    check_type("plan", plan, CompressionPlan, "a `keras_df.CompressionPlan`")
     outcome = Outcome() if outcome is None else outcome
-    if not isinstance(outcome, Outcome):
-        raise TypeError(
-            "`outcome` must be a `keras_df.report.Outcome`. Received: "
-            f"{outcome!r} (of type {type(outcome)})"
-        )
+    check_type("outcome", outcome, Outcome, "a `keras_df.report.Outcome`")
     content = render(model, plan, outcome)
     with replacing(filepath) as new, open(new, "w", encoding="utf-8") as file:
         file.write(content)
