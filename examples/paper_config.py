@@ -7,6 +7,7 @@ PAPER = kdf.SearchConfig(
     shrinkage="svt",
     metric="weights",
     normalization="inference",
+    mask_rate=1.0,
     rank_steepness=(5.0, 5.0),
     penalty=1.0,
     ramp=1e-3,

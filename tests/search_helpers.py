@@ -33,7 +33,7 @@ def separable_data(samples=96, classes=3):
     return images, labels
 
 
-def compiled(search, learning_rate=5e-2, **options):
+def compiled(search, learning_rate=2.5e-2, **options):
     """Compiles a search for classification from logits."""
     search.compile(
         optimizer=keras.optimizers.Adam(learning_rate),

@@ -420,6 +420,7 @@ def configured(**options):
     ("three", configured(rank_steepness=(1, 2, 3)), ValueError, "(1, 2, 3)"),
     ("text", configured(rank_steepness="ab"), ValueError, "'ab'"),
     ("nan", configured(mask_steepness=(2, NAN)), ValueError, "nan"),
+    ("rate", configured(mask_rate=0.5), ValueError, "`mask_rate`", "0.5"),
     ("ramp", configured(ramp=0), ValueError, "`ramp`", "(0, 1]"),
     ("ramp text", configured(ramp="fast"), ValueError, "`ramp`", "'fast'"),
     ("penalty", configured(penalty=INF), ValueError, "`penalty`", "inf"),

@@ -30,6 +30,12 @@ class SearchConfig:
     Args:
         mask_steepness: Tuple `(mu_0, alpha)` of numbers: the steepness of
             the masks' sigmoid at the start and at the end (paper, Eq. 8).
+        mask_rate: Number, at least 1: how many times as far as a threshold a
+            step of the optimizer moves the logit of a mask. A mask closes
+            half of the way from 1 to 0, while a threshold has done most of
+            its work after a fifth; at equal rates, as in the paper, a short
+            search lowers ranks before any mask closes, and fine-tuning
+            recovers less.
         rank_steepness: Tuple of numbers: `C` of the soft rank's
             `tau = C / sigma_1` at the start and at the end (Eq. 13). The
             paper keeps it constant.
@@ -66,6 +72,7 @@ class SearchConfig:
     """
 
     mask_steepness: tuple = (2.0, 50.0)
+    mask_rate: float = 2.0
     rank_steepness: tuple = (5.0, 50.0)
     ramp: float = 0.7
     penalty: float = 20.0
@@ -82,6 +89,11 @@ class SearchConfig:
         for name in ("mask_steepness", "rank_steepness"):
             pair = _positive_pair(name, getattr(self, name))
             object.__setattr__(self, name, pair)
+        if not is_finite_number(self.mask_rate) or self.mask_rate < 1:
+            raise ValueError(
+                "`mask_rate` must be a number of at least 1. Received: "
+                f"mask_rate={shown(self.mask_rate)}"
+            )
         if not is_finite_number(self.ramp) or not 0 < self.ramp <= 1:
             raise ValueError(
                 f"`ramp` must be in (0, 1]. Received: ramp={shown(self.ramp)}"

@@ -1,6 +1,7 @@
 """SearchModel: finds filters and ranks by gradient, inside `fit`."""
 
 import dataclasses
+import functools
 import inspect
 import json
 
@@ -136,9 +137,11 @@ class SearchModel(ResumableModel):
         layer_count = len(self._allocator.cost.paths)
         self._rank_slots = np.full(layer_count, len(decomposable), "int32")
         self._rank_slots[decomposable] = np.arange(len(decomposable))
-        self.logits = self._parameter("logits", len(free), "ones")
+        # A step moves each logit `mask_rate` times as far as its variable.
+        least = 1 - 1 / self.config.mask_rate
+        self.logits = self._parameter("logits", len(free), "ones", least)
         self.thresholds = self._parameter(
-            "thresholds", len(decomposable), "zeros"
+            "thresholds", len(decomposable), "zeros", 0.0
         )
         # The relaxed cost of each budget, as a share of the original: at the
         # start of the search, and now.
@@ -166,11 +169,11 @@ class SearchModel(ResumableModel):
     def non_trainable_weights(self):
         return _without(self.weights, self.trainable_variables)
 
-    def _parameter(self, name, size, initializer):
+    def _parameter(self, name, size, initializer, least):
         return self.add_weight(
             shape=(size,),
             initializer=initializer,
-            constraint=_unit_interval,
+            constraint=functools.partial(ops.clip, x_min=least, x_max=1.0),
             trainable=size > 0,
             name=name,
             dtype="float32",
@@ -246,10 +249,14 @@ class SearchModel(ResumableModel):
     def _mask(self):
         """The soft mask of every unit, shape `(units,)`."""
         steepness = self.schedule.mask_steepness()
-        mask = df_ops.scheduled_sigmoid(self.logits.value, steepness)
+        mask = df_ops.scheduled_sigmoid(self._mask_logits(), steepness)
         if self.config.mask == "unit":
             mask = mask / df_ops.scheduled_sigmoid(1.0, steepness)
         return ops.take(ops.append(mask, ops.ones((1,))), self._slots)
+
+    def _mask_logits(self):
+        """The logits `M` of Eq. 8, in `[0, 1]`."""
+        return 1.0 - self.config.mask_rate * (1.0 - self.logits.value)
 
     def call(self, inputs, training=None):
         kernels, ranks, shares = self.relax()
@@ -384,7 +391,8 @@ class SearchModel(ResumableModel):
             A `CompressionPlan`, its cost counted on the real layers.
         """
         scores = np.ones(self._graph.unit_count)
-        scores[self._free] = unit_scores(ops.convert_to_numpy(self.logits))
+        logits = ops.convert_to_numpy(self._mask_logits())
+        scores[self._free] = unit_scores(logits)
         thresholds = ops.convert_to_numpy(self.thresholds)
         thresholds = np.append(thresholds, 0)[self._rank_slots]
         spectra = masked_spectra(self.wrappers.values(), self._finite_mask())
@@ -427,11 +435,6 @@ class SearchModel(ResumableModel):
 
     def build(self, input_shape=None):
         self.built = True
-
-
-def _unit_interval(values):
-    """A variable constraint: projects onto `[0, 1]`."""
-    return ops.clip(values, 0.0, 1.0)
 
 
 def _without(variables, excluded):

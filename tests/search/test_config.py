@@ -18,6 +18,8 @@ def test_round_trip_through_keras_serialization():
         {"normalization": "layer"},
         {"mask": "soft"},
         {"mask_steepness": (2.0,)},
+        {"mask_rate": 0.5},
+        {"mask_rate": float("inf")},
         {"rank_steepness": (5.0, -1.0)},
         {"ramp": 0.0},
         {"ramp": 1.5},

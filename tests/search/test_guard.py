@@ -121,7 +121,7 @@ def test_a_scaled_loss_that_is_nan():
     """Loss scaling skips such steps, so masks stay finite."""
     search = search_of(metric="weights")
     search.compile(
-        keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(5e-2)),
+        keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(2.5e-2)),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
     message, _ = stopped(search, *spoilt(step=7))

@@ -92,7 +92,7 @@ def test_regression():
     model = keras.Model(inputs, layers.Dense(2, name="value")(x))
     busy, x = rested(model, "value"), images()
     search = pruning(model)
-    search.compile(keras.optimizers.Adam(5e-2), "mse", metrics=["mae"])
+    search.compile(keras.optimizers.Adam(2.5e-2), "mse", metrics=["mae"])
     with untouched(model):
         search.fit(x, array(model(x)), batch_size=8, epochs=6, verbose=0)
         check_that_idle_filters_go(model, search, busy, x)
@@ -123,7 +123,7 @@ def test_segmentation_with_weights_for_every_pixel():
     truth = array(keras.ops.softmax(model(x)))
     search = pruning(model)
     search.compile(
-        keras.optimizers.Adam(5e-2),
+        keras.optimizers.Adam(2.5e-2),
         keras.losses.CategoricalCrossentropy(from_logits=True),
         weighted_metrics=["accuracy"],
     )
@@ -160,7 +160,7 @@ def detector(named=True):
 
 def detecting(search, **options):
     search.compile(
-        keras.optimizers.Adam(5e-2),
+        keras.optimizers.Adam(2.5e-2),
         loss={
             "box": "mse",
             "kind": keras.losses.SparseCategoricalCrossentropy(
@@ -292,7 +292,7 @@ def test_metrics_of_ones_own():
     x, y = separable_data()
     search = network_search()
     search.compile(
-        keras.optimizers.Adam(5e-2),
+        keras.optimizers.Adam(2.5e-2),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=[Seen(), largest_logit],
     )
@@ -365,7 +365,7 @@ def test_gradient_accumulation():
     x, y = separable_data()
     search = network_search()
     search.compile(
-        keras.optimizers.Adam(5e-2, gradient_accumulation_steps=3),
+        keras.optimizers.Adam(2.5e-2, gradient_accumulation_steps=3),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
     recorder = Recorder()
@@ -550,7 +550,7 @@ def test_schedules_of_the_learning_rate():
     )
     searched(search, x, y, epochs=3, callbacks=[halved, plateau])
     rates = search.history.history["learning_rate"]
-    np.testing.assert_allclose(rates, [0.025, 0.0125, 0.000625], rtol=1e-5)
+    np.testing.assert_allclose(rates, [0.0125, 0.00625, 0.0003125], rtol=1e-5)
     assert float(array(search.schedule.horizon)) == 9
 
 
