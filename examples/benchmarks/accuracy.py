@@ -11,10 +11,9 @@ One line per run is appended to a JSON lines file; runs that are in it are not
 repeated, so the script may be stopped at any time.
 """
 
-import collections
 import itertools
+import json
 import pathlib
-import statistics
 import sys
 import time
 
@@ -23,6 +22,8 @@ import records
 from absl import app
 from absl import flags
 from absl import logging
+from accuracy_report import plot
+from accuracy_report import table
 
 import keras_df as kdf
 
@@ -45,7 +46,10 @@ flags.DEFINE_list("methods", [], "Names in METHODS; empty for all.")
 flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of everything random.")
 flags.DEFINE_list("epochs", ["1", "5"], "Epochs of fine-tuning to try.")
 flags.DEFINE_integer("search_steps", 300, "Steps of a search.")
+flags.DEFINE_float("learning_rate", 0.05, "The largest, in fine-tuning.")
+flags.DEFINE_bool("teacher", False, "Fine-tune towards the original model.")
 flags.DEFINE_bool("table", False, "Only print the table of the results.")
+flags.DEFINE_string("plot", "", "Folder for a plot per network, if any.")
 flags.DEFINE_string(
     "out", "examples/benchmarks/results/accuracy.jsonl", "File to append."
 )
@@ -183,7 +187,8 @@ def run(method, path, share, seed, data):
         tuned = keras.models.clone_model(small)
         tuned.set_weights(small.get_weights())
         steps = int(epochs) * (len(x) // BATCH)
-        fine_tune(tuned, train, steps, learning_rate=0.02)
+        teacher = model if FLAGS.teacher else None
+        fine_tune(tuned, train, steps, FLAGS.learning_rate, teacher)
         found[f"epochs_{epochs}"] = accuracy(tuned, *test)
     return {
         "macs": after.macs / before.macs,
@@ -193,9 +198,20 @@ def run(method, path, share, seed, data):
     }
 
 
+KEY = (
+    "network",
+    "budget",
+    "method",
+    "seed",
+    "search_steps",
+    "learning_rate",
+    "teacher",
+    "epochs",
+)
+
+
 def key_of(record):
-    names = ("network", "budget", "method", "seed", "search_steps")
-    return tuple(record[name] for name in names)
+    return json.dumps([record[name] for name in KEY])
 
 
 def wanted():
@@ -212,39 +228,11 @@ def wanted():
                 "method": method,
                 "seed": int(seed),
                 "search_steps": FLAGS.search_steps,
+                "learning_rate": FLAGS.learning_rate,
+                "teacher": FLAGS.teacher,
+                "epochs": [int(epochs) for epochs in FLAGS.epochs],
             },
         )
-
-
-def table(found):
-    """Mean and standard deviation over the seeds, as Markdown."""
-    rows = collections.defaultdict(list)
-    for record in found:
-        place = record["network"], record["budget"], record["method"]
-        rows[place].append(record["accuracy"])
-    columns = list(dict.fromkeys(k for x in rows.values() for k in x[0]))
-    lines = [
-        f"| network | MACs | method | {' | '.join(columns)} | runs |",
-        "|---" * (4 + len(columns)) + "|",
-    ]
-    for (network, share, method), runs in sorted(
-        rows.items(), key=lambda row: (row[0][0], -row[0][1])
-    ):
-        cells = [_mean([x[k] for x in runs if k in x]) for k in columns]
-        lines.append(
-            f"| {network} | {share:.0%} | {method} | {' | '.join(cells)} | "
-            f"{len(runs)} |"
-        )
-    return "\n".join(lines)
-
-
-def _mean(values):
-    if not values:
-        return "-"
-    mean = f"{100 * statistics.mean(values):.1f}"
-    if len(values) == 1:
-        return mean
-    return f"{mean} ± {100 * statistics.stdev(values):.1f}"
 
 
 def main(argv):
@@ -262,7 +250,10 @@ def main(argv):
             records.append(FLAGS.out, record)
             print(record, flush=True)
             keras.utils.clear_session(free_memory=True)
-    print(table(records.read(FLAGS.out)))
+    found = records.read(FLAGS.out)
+    print(table(found))
+    if FLAGS.plot:
+        plot(found, FLAGS.plot)
 
 
 if __name__ == "__main__":

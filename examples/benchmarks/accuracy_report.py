@@ -1,0 +1,81 @@
+"""What `accuracy.py` found, as a table and as plots."""
+
+import collections
+import os
+import statistics
+
+
+def table(records):
+    """Mean and standard deviation over the seeds, as Markdown."""
+    rows = _by_method(records)
+    columns = list(dict.fromkeys(k for x in rows.values() for k in x[0]))
+    lines = [
+        f"| network | MACs | method | {' | '.join(columns)} | runs |",
+        "|---" * (4 + len(columns)) + "|",
+    ]
+    for (network, share, method), runs in sorted(
+        rows.items(), key=lambda row: (row[0][0], -row[0][1])
+    ):
+        cells = [_cell([x[k] for x in runs if k in x]) for k in columns]
+        lines.append(
+            f"| {network} | {share:.0%} | {method} | {' | '.join(cells)} | "
+            f"{len(runs)} |"
+        )
+    return "\n".join(lines)
+
+
+def plot(records, folder):
+    """Draws accuracy over cost, one file per network.
+
+    Args:
+        records: Lines of the results file.
+        folder: Path of the folder for `accuracy_<network>.png`.
+    """
+    from matplotlib.figure import Figure
+
+    rows = _by_method(records)
+    columns = list(dict.fromkeys(k for x in rows.values() for k in x[0]))
+    for network in sorted({network for network, *_ in rows}):
+        figure = Figure(figsize=(5 * len(columns), 4.5), layout="constrained")
+        plots = figure.subplots(1, len(columns), squeeze=False)[0]
+        for axes, column in zip(plots, columns):
+            for method, points in _lines(rows, network, column).items():
+                axes.plot(*zip(*sorted(points)), marker="o", label=method)
+            axes.set_title(column.replace("_", " "))
+            axes.set_xlabel("share of the multiply-accumulates, %")
+            axes.set_ylabel("test accuracy, %")
+        handles, labels = plots[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", fontsize=8)
+        figure.savefig(os.path.join(folder, f"accuracy_{network}.png"), dpi=100)
+
+
+def _lines(rows, network, column):
+    """Dict from method to its points, in percent."""
+    lines = collections.defaultdict(list)
+    for (of_network, share, method), runs in rows.items():
+        values = [run[column] for run in runs if column in run]
+        if of_network == network and values:
+            point = 100 * share, 100 * statistics.mean(values)
+            lines[method].append(point)
+    return lines
+
+
+def _by_method(records):
+    """Accuracies of the runs of each network, budget and method."""
+    rows = collections.defaultdict(list)
+    for record in records:
+        method = record["method"]
+        if record["teacher"]:
+            method += ", fine-tuned with a teacher"
+        place = record["network"], record["budget"], method
+        rows[place].append(record["accuracy"])
+    return rows
+
+
+def _cell(values):
+    if not values:
+        return "-"
+    mean = f"{100 * statistics.mean(values):.1f}"
+    if len(values) == 1:
+        return mean
+    return f"{mean} ± {100 * statistics.stdev(values):.1f}"
