@@ -89,7 +89,7 @@ def main(argv):
 
     if FLAGS.finetune_epochs:
         steps = FLAGS.finetune_epochs * (len(x) // BATCH)
-        fine_tune(small, train, steps, learning_rate=0.02)
+        fine_tune(small, train, steps, learning_rate=0.05, teacher=model)
         report["accuracy_finetuned"] = accuracy(small, x_test, y_test)
 
     samples = np.asarray(x_test[:200])
