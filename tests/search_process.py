@@ -37,11 +37,11 @@ def network():
     return keras.Model(inputs, layers.Dense(3, name="logits")(x))
 
 
-def new_search(**options):
+def new_search(learning_rate=5e-2, **options):
     keras.utils.set_random_seed(0)
     config = kdf.SearchConfig(refresh_steps=5)
     search = kdf.SearchModel(network(), kdf.MACs(0.5), config=config)
-    return compiled(search, **options)
+    return compiled(search, learning_rate, **options)
 
 
 class Diary(keras.callbacks.Callback):

@@ -12,7 +12,6 @@ repeated, so the script may be stopped at any time.
 """
 
 import itertools
-import json
 import pathlib
 import sys
 import time
@@ -198,24 +197,8 @@ def run(method, path, share, seed, data):
     }
 
 
-KEY = (
-    "network",
-    "budget",
-    "method",
-    "seed",
-    "search_steps",
-    "learning_rate",
-    "teacher",
-    "epochs",
-)
-
-
-def key_of(record):
-    return json.dumps([record[name] for name in KEY])
-
-
 def wanted():
-    """Yields the keys of all runs that the flags ask for, with the path."""
+    """Yields the settings of all runs that the flags ask for, with the path."""
     methods = FLAGS.methods or list(METHODS)
     for seed, path, share, method in itertools.product(
         FLAGS.seeds, FLAGS.models, FLAGS.budgets, methods
@@ -240,9 +223,9 @@ def main(argv):
     logging.set_verbosity(logging.WARNING)
     if not FLAGS.table:
         data = [load_data(x, FLAGS.data_dir) for x in ("train", "test")]
-        done = {key_of(record) for record in records.read(FLAGS.out)}
+        found = records.read(FLAGS.out)
         for path, record in wanted():
-            if key_of(record) in done:
+            if any(record.items() <= x.items() for x in found):
                 continue
             record |= run(
                 record["method"], path, record["budget"], record["seed"], data

@@ -8,7 +8,7 @@ import statistics
 def table(records):
     """Mean and standard deviation over the seeds, as Markdown."""
     rows = _by_method(records)
-    columns = list(dict.fromkeys(k for x in rows.values() for k in x[0]))
+    columns = _columns(rows)
     lines = [
         f"| network | MACs | method | {' | '.join(columns)} | runs |",
         "|---" * (4 + len(columns)) + "|",
@@ -34,7 +34,7 @@ def plot(records, folder):
     from matplotlib.figure import Figure
 
     rows = _by_method(records)
-    columns = list(dict.fromkeys(k for x in rows.values() for k in x[0]))
+    columns = _columns(rows)
     for network in sorted({network for network, *_ in rows}):
         figure = Figure(figsize=(5 * len(columns), 4.5), layout="constrained")
         plots = figure.subplots(1, len(columns), squeeze=False)[0]
@@ -70,6 +70,11 @@ def _by_method(records):
         place = record["network"], record["budget"], method
         rows[place].append(record["accuracy"])
     return rows
+
+
+def _columns(rows):
+    """What was measured, in the order in which it first occurs."""
+    return list(dict.fromkeys(k for x in rows.values() for k in x[0]))
 
 
 def _cell(values):

@@ -542,7 +542,7 @@ def test_the_best_weights_are_a_whole_state():
 
 def test_schedules_of_the_learning_rate():
     x, y = separable_data()
-    search = compiled(network_search())
+    search = compiled(network_search(), learning_rate=5e-2)
     halved = keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate / 2)
     # The loss rises while the budget falls.
     plateau = keras.callbacks.ReduceLROnPlateau(
@@ -550,7 +550,7 @@ def test_schedules_of_the_learning_rate():
     )
     searched(search, x, y, epochs=3, callbacks=[halved, plateau])
     rates = search.history.history["learning_rate"]
-    np.testing.assert_allclose(rates, [0.0125, 0.00625, 0.0003125], rtol=1e-5)
+    np.testing.assert_allclose(rates, [0.025, 0.0125, 0.000625], rtol=1e-5)
     assert float(array(search.schedule.horizon)) == 9
 
 
