@@ -11,6 +11,7 @@ One line per run is appended to a JSON lines file; runs that are in it are not
 repeated, so the script may be stopped at any time.
 """
 
+import functools
 import itertools
 import pathlib
 import sys
@@ -41,7 +42,9 @@ flags.DEFINE_string(
 )
 flags.DEFINE_list("models", [], "Trained models, `.keras`.")
 flags.DEFINE_list("budgets", ["0.5", "0.4", "0.25"], "Shares of the MACs.")
-flags.DEFINE_list("methods", [], "Names in METHODS; empty for all.")
+flags.DEFINE_list(
+    "methods", [], "Names in METHODS or PEERS; empty for METHODS."
+)
 flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of everything random.")
 flags.DEFINE_list("epochs", ["1", "5"], "Epochs of fine-tuning to try.")
 flags.DEFINE_integer("search_steps", 300, "Steps of a search.")
@@ -125,6 +128,18 @@ def baseline(function, share, surgery=INDEPENDENT, **options):
     return compress
 
 
+def torch_pruning(share, **options):
+    """A method: the package of that name, which is not installed with ours."""
+
+    def compress(model, train, samples):
+        from torch_peer import group_magnitude
+
+        del train, samples
+        return group_magnitude(model, kdf.MACs(share), **options)
+
+    return compress
+
+
 def searched(**options):
     """Names of `search`'s options -> a function of the share of the MACs."""
     return lambda share: search(kdf.MACs(share), **options)
@@ -169,6 +184,14 @@ Reconstruction of kernels is part of our method. What it gives the best
 baselines is shown in rows of its own.
 """
 
+PEERS = {
+    "Torch-Pruning": torch_pruning,
+    "Torch-Pruning (all layers)": functools.partial(
+        torch_pruning, global_pruning=True
+    ),
+}
+"""Methods that run only when named: they need `torch` and `torch-pruning`."""
+
 
 def run(method, path, share, seed, data):
     """One method on one network. Returns what was measured."""
@@ -177,7 +200,7 @@ def run(method, path, share, seed, data):
     model = keras.models.load_model(path)
     train = batches(x, y, seed)
     start = time.perf_counter()
-    small = METHODS[method](share)(model, train, x[:CALIBRATION])
+    small = (METHODS | PEERS)[method](share)(model, train, x[:CALIBRATION])
     seconds = time.perf_counter() - start
     kdf.recalibrate(small, train, steps=50)
     before, after = kdf.count(model), kdf.count(small)
