@@ -80,7 +80,7 @@ def _(layer: keras.layers.Conv2D):
         dilation=layer.dilation_rate,
         bias=layer.use_bias,
     )
-    _set(module.weight, np.transpose(layer.kernel, (3, 2, 0, 1)))
+    _set(module.weight, keras.ops.transpose(layer.kernel, (3, 2, 0, 1)))
     if layer.use_bias:
         _set(module.bias, layer.bias)
     return _activated(layer, module)
@@ -90,7 +90,7 @@ def _(layer: keras.layers.Conv2D):
 def _(layer: keras.layers.Dense):
     inputs, outputs = layer.kernel.shape
     module = nn.Linear(inputs, outputs, bias=layer.use_bias)
-    _set(module.weight, np.transpose(layer.kernel))
+    _set(module.weight, keras.ops.transpose(layer.kernel))
     if layer.use_bias:
         _set(module.bias, layer.bias)
     return _activated(layer, module)
@@ -166,4 +166,4 @@ def _activated(layer, module):
 
 def _set(parameter, value):
     with torch.no_grad():
-        parameter.copy_(torch.tensor(np.array(value)))
+        parameter.copy_(torch.tensor(keras.ops.convert_to_numpy(value)))
