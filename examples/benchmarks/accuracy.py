@@ -248,7 +248,7 @@ def main(argv):
         data = [load_data(x, FLAGS.data_dir) for x in ("train", "test")]
         found = records.read(FLAGS.out)
         for path, record in wanted():
-            if any(record.items() <= x.items() for x in found):
+            if records.holds(found, record):
                 continue
             record |= run(
                 record["method"], path, record["budget"], record["seed"], data

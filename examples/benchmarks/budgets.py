@@ -98,13 +98,8 @@ def attempt(method, model, budget):
     return record | {"status": "kept"}
 
 
-def key_of(record):
-    names = ("model", "budget", "share", "method", "round_to", "image_size")
-    return tuple(record[name] for name in names)
-
-
-def examine(name, done):
-    """Yields the records of one model that are not in `done`."""
+def examine(name, found):
+    """Yields the records of one model that are not among those found."""
     model = getattr(keras.applications, name)(
         weights=None, input_shape=(FLAGS.image_size, FLAGS.image_size, 3)
     )
@@ -119,7 +114,7 @@ def examine(name, done):
                     "round_to": FLAGS.round_to,
                     "image_size": FLAGS.image_size,
                 }
-                if key_of(record) not in done:
+                if not records.holds(found, record):
                     yield record | attempt(function, model, make(share))
     keras.utils.clear_session(free_memory=True)
 
@@ -127,9 +122,9 @@ def examine(name, done):
 def main(argv):
     del argv
     logging.set_verbosity(logging.WARNING)
-    done = {key_of(record) for record in records.read(FLAGS.out)}
+    found = records.read(FLAGS.out)
     for name in FLAGS.models:
-        for record in examine(name, done):
+        for record in examine(name, found):
             records.append(FLAGS.out, record)
             if record["status"] not in ("kept", "refused"):
                 print(record, flush=True)

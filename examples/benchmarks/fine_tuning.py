@@ -116,35 +116,34 @@ def compressed(share, train, x):
     return model, small
 
 
-def runs(share, seed, done):
-    """Yields the records of one network that are not in `done`."""
-    wanted = [
-        (name, int(steps))
+def runs(share, seed, found):
+    """Yields the records of one network that are not among those found."""
+    place = {"budget": share, "seed": seed}
+    recipes = [
+        {"recipe": name, "steps": int(steps)}
         for name in RECIPES
         for steps in FLAGS.steps
-        if (share, seed, name, int(steps)) not in done
     ]
+    wanted = [x for x in recipes if not records.holds(found, place | x)]
     if not wanted:
         return
     keras.utils.set_random_seed(seed)
     x, x_test, y, y_test = load_data()
     model, small = compressed(share, batches(x, y), x)
-    place = {
-        "budget": share,
-        "seed": seed,
+    place |= {
         "original": accuracy(model, x_test, y_test),
         "recalibrated": accuracy(small, x_test, y_test),
     }
-    for name, steps in wanted:
+    for recipe in wanted:
         keras.utils.set_random_seed(seed)
         tuned = keras.models.clone_model(small)
         tuned.set_weights(small.get_weights())
-        RECIPES[name](tuned, batches(x, y), steps, model)
+        tune = RECIPES[recipe["recipe"]]
+        tune(tuned, batches(x, y), recipe["steps"], model)
         loss = LOSS(y_test, tuned.predict(x_test, verbose=0))
         yield {
             **place,
-            "recipe": name,
-            "steps": steps,
+            **recipe,
             "accuracy": accuracy(tuned, x_test, y_test),
             "loss": float(np.asarray(loss)),
         }
@@ -179,14 +178,10 @@ def table(found):
 def main(argv):
     del argv
     logging.set_verbosity(logging.WARNING)
-    names = ("budget", "seed", "recipe", "steps")
-    done = {
-        tuple(record[name] for name in names)
-        for record in records.read(FLAGS.results)
-    }
+    found = records.read(FLAGS.results)
     for share in [] if FLAGS.table else map(float, FLAGS.budgets):
         for seed in map(int, FLAGS.seeds):
-            for record in runs(share, seed, done):
+            for record in runs(share, seed, found):
                 records.append(FLAGS.results, record)
                 print(record, flush=True)
             keras.utils.clear_session(free_memory=True)

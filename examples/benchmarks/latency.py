@@ -244,13 +244,11 @@ def main(argv):
     if FLAGS.operators:
         print_operators()
         return
-    settings = (FLAGS.share, FLAGS.round_to, FLAGS.threads)
-    done = {
-        (x["network"], x["share"], x["round_to"], x["threads"])
-        for x in records.read(FLAGS.out)
-    }
+    names = ("share", "round_to", "threads")
+    settings = {key: getattr(FLAGS, key) for key in names}
+    found = records.read(FLAGS.out)
     for name in [] if FLAGS.table else FLAGS.networks:
-        if (name, *settings) not in done:
+        if not records.holds(found, {"network": name} | settings):
             keras.utils.set_random_seed(0)
             for record in measure(name):
                 records.append(FLAGS.out, record)

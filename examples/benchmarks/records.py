@@ -12,6 +12,16 @@ def read(path):
         return [json.loads(line) for line in file]
 
 
+def holds(found, settings):
+    """Tells whether one of the records has these settings.
+
+    Args:
+        found: List of records.
+        settings: Dict of what a record must contain.
+    """
+    return any(settings.items() <= record.items() for record in found)
+
+
 def append(path, record):
     """Adds a record to a file."""
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
