@@ -11,8 +11,6 @@ import reprlib
 from dataclasses import dataclass
 from dataclasses import field
 
-import numpy as np
-
 from keras_df.budgets.allocation import Selection
 from keras_df.budgets.cost import RESOURCES
 from keras_df.budgets.latency import table_of
@@ -109,11 +107,9 @@ class CompressionPlan:
         for path, layer in self.layers.items():
             check_numbers(path, layer)
         check_layers(self.layers, graph.kernels())
-        kept = np.ones(graph.unit_count, bool)
-        for path, layer in self.layers.items():
-            ids = graph.kernels()[path].kernel.outputs[1]
-            gone = np.setdiff1d(np.arange(layer.channels), layer.kept)
-            kept[graph.units[ids[gone]]] = False
+        kept = graph.units_kept(
+            {path: layer.kept for path, layer in self.layers.items()}
+        )
         keep = graph.keep(kept)
         for path, layer in self.layers.items():
             check_channels(path, layer, graph, keep)

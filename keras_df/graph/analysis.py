@@ -90,6 +90,24 @@ class ChannelGraph:
         """Returns the `Keep` for a boolean array of shape `(unit_count,)`."""
         return Keep(self.units, kept)
 
+    def units_kept(self, kept):
+        """Returns which units stay if only some output channels do.
+
+        Args:
+            kept: Dict from the path of a layer with a kernel to the positions
+                of its output channels that stay. Without an entry, all do.
+
+        Returns:
+            Boolean array of shape `(unit_count,)`.
+        """
+        units = np.ones(self.unit_count, bool)
+        kernels = self.kernels()
+        for path, positions in kept.items():
+            ids = kernels[path].kernel.outputs[1]
+            gone = np.setdiff1d(np.arange(len(ids)), positions)
+            units[self.units[ids[gone]]] = False
+        return units
+
     def kernels(self):
         """Returns the nodes whose layer has a kernel, by path."""
         return {

@@ -41,6 +41,19 @@ def test_padded_shortcut_couples_the_channels_that_it_meets(residual_model):
     assert graph.prunable[wide].all()
 
 
+def test_units_stay_with_the_channels_that_all_their_writers_keep(
+    residual_model,
+):
+    graph = analyze(residual_model)
+    stem = units_written(graph, "stem")
+    first = np.arange(1, len(stem))
+    last = np.arange(len(stem) - 1)
+    kept = graph.units_kept({"stem": first, "block1_conv2": last})
+    expected = np.ones(graph.unit_count, bool)
+    expected[stem[[0, -1]]] = False
+    np.testing.assert_array_equal(kept, expected)
+
+
 def test_consumers_read_what_producers_write(chain_model):
     graph = analyze(chain_model)
     np.testing.assert_array_equal(
