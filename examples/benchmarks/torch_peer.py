@@ -13,6 +13,7 @@ from torch_twin import TorchTwin
 
 import keras_df as kdf
 from keras_df.budgets.allocation import Selection
+from keras_df.budgets.model_cost import ModelCost
 from keras_df.graph import analyze
 from keras_df.graph.walk import rebuild
 
@@ -39,15 +40,18 @@ def group_magnitude(model, budget, global_pruning=False):
     Reference: Fang et al., DepGraph: Towards any structural pruning, 2023.
     """
     limit = budget.limit(kdf.count(model).macs)
-    model = _with_convolutions(model)
-    twin = TorchTwin(model)
+    convolutional = _with_convolutions(model)
+    twin = TorchTwin(convolutional)
     _, *size, channels = model.input_shape
-    image = torch.rand(2, channels, *size)
-    kept = {
-        name: np.arange(module.out_channels)
-        for name, module in twin.layers.items()
+    image = 255 * torch.rand(2, channels, *size)
+    _check(twin, model, image)
+    names = {
+        module: name
+        for name, layer in twin.layers.items()
+        for module in layer.modules()
         if isinstance(module, torch.nn.Conv2d)
     }
+    kept = {name: np.arange(x.out_channels) for x, name in names.items()}
     pruner = torch_pruning.pruner.BasePruner(
         twin,
         image,
@@ -57,16 +61,15 @@ def group_magnitude(model, budget, global_pruning=False):
         iterative_steps=STEPS,
         ignored_layers=[_classifier(twin)],
     )
-    names = {twin.layers[name]: name for name in kept}
-    graph = analyze(model)
-    plan = _plan(graph, kept)
+    graph = analyze(convolutional)
+    cost = ModelCost(graph, {})
     groups = _groups(pruner)
-    while plan.costs["macs"][1] > limit:
+    while cost.count_selection(_selection(graph, kept))["macs"] > limit:
         group = next(groups)
         _note(group, pruner, names, kept)
         group.prune()
-        plan = _plan(graph, kept)
-    small = kdf.compress(model, plan)
+    plan = kdf.CompressionPlan.from_selection(graph, _selection(graph, kept))
+    small = kdf.compress(convolutional, plan)
     _check(twin, small, image)
     return small
 
@@ -81,38 +84,35 @@ def _with_convolutions(model):
         if isinstance(operation, GetItem):
             return lambda tensor, index: tensor
         if isinstance(operation, Pad):
-            return _Shortcut(operation)
+            return _shortcut(operation)
         return operation
 
     return rebuild(model, replace)
 
 
-class _Shortcut:
-    """Every second position, and channels of zeros on both sides."""
+def _shortcut(pad):
+    """A convolution: every second position, zeros for channels around."""
+    before, after = pad.pad_width[-1]
 
-    def __init__(self, pad):
-        self.name = pad.name
-        self.before, self.after = pad.pad_width[-1]
-
-    def __call__(self, tensor, **kwargs):
+    def call(tensor, **kwargs):
         channels = tensor.shape[-1]
         convolution = keras.layers.Conv2D(
-            self.before + channels + self.after,
+            before + channels + after,
             1,
             strides=2,
             use_bias=False,
-            name=f"{self.name}_convolution",
+            name=f"{pad.name}_convolution",
         )
         output = convolution(tensor)
-        kernel = np.eye(channels, output.shape[-1], self.before)
+        kernel = np.eye(channels, output.shape[-1], before)
         convolution.kernel.assign(kernel[None, None])
         return output
 
+    return call
+
 
 def _classifier(twin):
-    *_, last = (
-        x for x in twin.layers.values() if isinstance(x, torch.nn.Linear)
-    )
+    *_, last = (x for x in twin.modules() if isinstance(x, torch.nn.Linear))
     return last
 
 
@@ -130,17 +130,12 @@ def _note(group, pruner, names, kept):
             kept[name] = np.delete(kept[name], gone)
 
 
-def _plan(graph, kept):
-    units = np.ones(graph.unit_count, bool)
-    for path, node in graph.kernels().items():
-        if path in kept:
-            ids = node.kernel.outputs[1]
-            units[graph.units[np.delete(ids, kept[path])]] = False
-    return kdf.CompressionPlan.from_selection(graph, Selection(units, {}, {}))
+def _selection(graph, kept):
+    return Selection(graph.units_kept(kept), {}, {})
 
 
 def _check(twin, model, image):
-    """Checks that the pruned twin computes what the brought-back model does."""
+    """Checks that PyTorch and Keras compute the same of an image."""
     with torch.no_grad():
         ours = model(image.permute(0, 2, 3, 1).numpy(), training=False)
         gap = np.abs(keras.ops.convert_to_numpy(ours) - twin(image).numpy())

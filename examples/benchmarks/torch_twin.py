@@ -98,9 +98,7 @@ def _(layer: keras.layers.Dense):
 
 @_module.register
 def _(layer: keras.layers.BatchNormalization):
-    module = nn.BatchNorm2d(
-        layer.moving_mean.shape[0], layer.epsilon, affine=True
-    )
+    module = nn.BatchNorm2d(layer.moving_mean.shape[0], layer.epsilon)
     _set(module.running_mean, layer.moving_mean)
     _set(module.running_var, layer.moving_variance)
     if layer.scale:

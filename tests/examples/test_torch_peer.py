@@ -64,6 +64,22 @@ def test_the_pruned_network_meets_the_budget(peer, share, together):
     assert 0.6 * share * before < after <= share * before
 
 
+def test_convolutions_with_an_activation_are_brought_back_pruned(peer):
+    model = network()
+    small = peer.group_magnitude(model, kdf.MACs(0.4))
+    widths = [x.filters for x in small.layers if hasattr(x, "filters")]
+    assert sorted(widths)[-1] < 12
+
+
+def test_a_shortcut_that_is_no_stride_of_two_is_refused(peer):
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(8, 3, padding="same")(image)
+    x = keras.layers.GlobalAveragePooling2D()(x[:, ::4, ::4, :])
+    model = keras.Model(image, keras.layers.Dense(4)(x))
+    with pytest.raises(RuntimeError, match="differ"):
+        peer.group_magnitude(model, kdf.MACs(0.5))
+
+
 def test_a_layer_that_pytorch_pads_otherwise_is_refused(peer):
     image = keras.Input((8, 8, 3))
     x = keras.layers.Conv2D(4, 3, strides=2, padding="same", name="odd")(image)
