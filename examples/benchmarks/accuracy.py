@@ -22,6 +22,7 @@ import records
 from absl import app
 from absl import flags
 from absl import logging
+from accuracy_report import STEPS
 from accuracy_report import plot
 from accuracy_report import table
 
@@ -47,7 +48,7 @@ flags.DEFINE_list(
 )
 flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of everything random.")
 flags.DEFINE_list("epochs", ["1", "5"], "Epochs of fine-tuning to try.")
-flags.DEFINE_integer("search_steps", 300, "Steps of a search.")
+flags.DEFINE_integer("search_steps", STEPS, "Steps of a search.")
 flags.DEFINE_float("learning_rate", 0.05, "The largest, in fine-tuning.")
 flags.DEFINE_bool("teacher", False, "Fine-tune towards the original model.")
 flags.DEFINE_bool("table", False, "Only print the table of the results.")
@@ -77,8 +78,10 @@ def plain(model, plan, samples):
     return kdf.compress(model, plan)
 
 
-def search(budget, config=None, constraints=None, surgery=SEQUENTIAL):
-    """A method: one search."""
+def search(
+    budget, config=None, constraints=None, surgery=SEQUENTIAL, steps=None
+):
+    """A method: one search, of `--search_steps` if not told otherwise."""
 
     def compress(model, train, samples):
         searched = kdf.SearchModel(model, budget, constraints, config)
@@ -89,7 +92,7 @@ def search(budget, config=None, constraints=None, surgery=SEQUENTIAL):
         searched.fit(
             train,
             epochs=1,
-            steps_per_epoch=FLAGS.search_steps,
+            steps_per_epoch=steps or FLAGS.search_steps,
             shuffle=False,
             verbose=0,
         )
@@ -99,18 +102,25 @@ def search(budget, config=None, constraints=None, surgery=SEQUENTIAL):
 
 
 def two_stages(share):
-    """A method: prune half of the way, then decompose what is left."""
-    halfway = share**0.5
+    """A method: prune half of the way, then decompose what is left.
+
+    Each stage takes half of the steps of a search.
+    """
 
     def compress(model, train, samples):
+        steps = FLAGS.search_steps // 2
         pruned = search(
-            kdf.MACs(halfway), constraints=kdf.Constraints(decompose=False)
+            kdf.MACs(share**0.5),
+            constraints=kdf.Constraints(decompose=False),
+            steps=steps,
         )(model, train, samples)
         kdf.recalibrate(pruned, train, steps=50)
         rest = share * kdf.count(model).macs / kdf.count(pruned).macs
-        return search(kdf.MACs(rest), constraints=kdf.Constraints(prune=False))(
-            pruned, train, samples
-        )
+        return search(
+            kdf.MACs(rest),
+            constraints=kdf.Constraints(prune=False),
+            steps=steps,
+        )(pruned, train, samples)
 
     return compress
 

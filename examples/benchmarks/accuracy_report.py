@@ -4,6 +4,9 @@ import collections
 import os
 import statistics
 
+STEPS = 300
+"""Steps of a search, where a row does not name another number."""
+
 
 def table(records):
     """Mean and standard deviation over the seeds, as Markdown."""
@@ -61,20 +64,30 @@ def _lines(rows, network, column):
 
 
 def _by_method(records):
-    """Accuracies of the runs of each network, budget and method."""
-    rows = collections.defaultdict(list)
+    """Accuracies by network, budget and method: a list with one dict a seed.
+
+    Runs that differ in how long they were fine-tuned are one run of the seed.
+    """
+    rows = collections.defaultdict(lambda: collections.defaultdict(dict))
     for record in records:
-        method = record["method"]
-        if record["teacher"]:
-            method += ", fine-tuned with a teacher"
-        place = record["network"], record["budget"], method
-        rows[place].append(record["accuracy"])
-    return rows
+        place = record["network"], record["budget"], _label(record)
+        rows[place][record["seed"]] |= record["accuracy"]
+    return {place: list(runs.values()) for place, runs in rows.items()}
+
+
+def _label(record):
+    label = record["method"]
+    if record["search_steps"] != STEPS:
+        label += f", {record['search_steps']} steps"
+    if record["teacher"]:
+        label += ", fine-tuned with a teacher"
+    return label
 
 
 def _columns(rows):
     """What was measured, in the order in which it first occurs."""
-    return list(dict.fromkeys(k for x in rows.values() for k in x[0]))
+    runs = (run for runs in rows.values() for run in runs)
+    return list(dict.fromkeys(column for run in runs for column in run))
 
 
 def _cell(values):

@@ -1,0 +1,52 @@
+"""The table of the accuracy benchmark says what its records say."""
+
+import pathlib
+
+import pytest
+
+FOLDER = pathlib.Path(__file__).parents[2] / "examples" / "benchmarks"
+
+
+@pytest.fixture
+def table(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    from accuracy_report import table
+
+    return table
+
+
+def record(seed=0, **changes):
+    return {
+        "network": "resnet",
+        "budget": 0.5,
+        "method": "df",
+        "seed": seed,
+        "search_steps": 300,
+        "teacher": False,
+        "accuracy": {"recalibrated": 0.8, "epochs_1": 0.9},
+        **changes,
+    }
+
+
+def test_seeds_are_averaged(table):
+    second = record(seed=1, accuracy={"recalibrated": 0.82, "epochs_1": 0.9})
+    lines = table([record(), second]).splitlines()
+    assert lines[2:] == ["| resnet | 50% | df | 81.0 ± 1.4 | 90.0 ± 0.0 | 2 |"]
+
+
+def test_a_seed_that_was_tuned_for_longer_is_no_second_run(table):
+    longer = record(accuracy={"recalibrated": 0.8, "epochs_5": 0.95})
+    lines = table([record(), record(seed=1), longer]).splitlines()
+    assert lines[0].endswith("| recalibrated | epochs_1 | epochs_5 | runs |")
+    cells = "80.0 ± 0.0 | 90.0 ± 0.0 | 95.0 | 2"
+    assert lines[2:] == [f"| resnet | 50% | df | {cells} |"]
+
+
+def test_what_differs_from_the_other_rows_is_a_row_of_its_own(table):
+    text = table([record(), record(search_steps=600), record(teacher=True)])
+    methods = [line.split(" | ")[2] for line in text.splitlines()[2:]]
+    assert methods == [
+        "df",
+        "df, 600 steps",
+        "df, fine-tuned with a teacher",
+    ]
