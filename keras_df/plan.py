@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from dataclasses import field
 
 from keras_df.budgets.allocation import Selection
-from keras_df.budgets.cost import RESOURCES
 from keras_df.budgets.latency import table_of
 from keras_df.budgets.model_cost import ModelCost
 from keras_df.checks import check_type
@@ -21,9 +20,13 @@ from keras_df.files import read_json
 from keras_df.files import write_json
 from keras_df.graph import analyze
 from keras_df.plan_checks import check_channels
+from keras_df.plan_checks import check_follows
 from keras_df.plan_checks import check_layers
 from keras_df.plan_checks import check_numbers
 from keras_df.plan_checks import check_rank
+from keras_df.plan_checks import costs_entry
+from keras_df.plan_checks import entry
+from keras_df.plan_checks import texts_entry
 
 VERSION = 1
 UNUSED = 0.01
@@ -128,6 +131,51 @@ class CompressionPlan:
             check_rank(path, self.layers[path], graph.kernels()[path], keep)
         return Selection(kept, ranks, schemes)
 
+    def then(self, other):
+        """Joins this plan and one for the model that it leads to.
+
+        The kernels that a second search finds ranks for may so have been
+        fitted, by `compress`, to what the first one left of their inputs.
+
+        Args:
+            other: `CompressionPlan` for `compress(model, self)`. This plan
+                must not decompose any layer.
+
+        Returns:
+            A `CompressionPlan` for the original model.
+
+        Raises:
+            TypeError: If `other` is not a `CompressionPlan`.
+            ValueError: If this plan decomposes a layer, or `other` was made
+                for another model.
+
+        Example:
+
+        ```python
+        pruned = keras_df.compress(model, filters, calibration=train)
+        ranks = keras_df.baselines.energy(pruned, keras_df.MACs(0.5))
+        small = keras_df.compress(model, filters.then(ranks), calibration=train)
+        ```
+        """
+        check_type("other", other, CompressionPlan, "a `CompressionPlan`")
+        check_follows(self.layers, other.layers)
+        layers = {}
+        for path, layer in self.layers.items():
+            later = other.layers[path]
+            layers[path] = dataclasses.replace(
+                layer,
+                kept=tuple(layer.kept[index] for index in later.kept),
+                rank=later.rank,
+                scheme=later.scheme,
+            )
+        costs = {
+            name: (self.costs[name][0], after)
+            for name, (_, after) in other.costs.items()
+            if name in self.costs
+        }
+        notes = [*self.notes, *other.notes]
+        return CompressionPlan(layers, costs, other.budget, notes)
+
     def validate(self, model):
         """Checks that the plan fits a model.
 
@@ -175,11 +223,13 @@ class CompressionPlan:
                 "install the keras_df that wrote it."
             )
         layers = {
-            path: _layer_from_config(path, entry)
-            for path, entry in _entry(config, "layers", dict).items()
+            path: _layer_from_config(path, layer)
+            for path, layer in entry(config, "layers", dict).items()
         }
-        costs = _costs(_entry(config, "costs", dict))
-        budget, notes = (_texts(config, key) for key in ("budget", "notes"))
+        costs = costs_entry(config)
+        budget, notes = (
+            texts_entry(config, key) for key in ("budget", "notes")
+        )
         return cls(layers, costs, budget, notes)
 
     def save(self, filepath):
@@ -291,42 +341,6 @@ def _unused(budgets, costs):
             "are left unused: no further filter or rank fits, in the steps "
             "that coupled layers and the constraints leave"
         )
-
-
-def _entry(config, key, kind):
-    value = config.get(key)
-    if not isinstance(value, kind):
-        raise ValueError(
-            f"The plan is damaged: its entry '{key}' is "
-            f"{shown(value) if key in config else 'missing'}."
-        )
-    return value
-
-
-def _costs(pairs):
-    for name in [*RESOURCES, *pairs]:
-        pair = pairs.get(name)
-        numbers = pair if isinstance(pair, (list, tuple)) else ()
-        if len(numbers) != 2 or not all(
-            type(x) is int and x >= 0 for x in numbers
-        ):
-            raise ValueError(
-                "The plan is damaged: its entry 'costs' must have the "
-                f"integers before and after of '{name}'. Received: "
-                f"{shown(pair)}"
-            )
-    return {name: tuple(pair) for name, pair in pairs.items()}
-
-
-def _texts(config, key):
-    texts = list(_entry(config, key, (list, tuple)))
-    for text in texts:
-        if not isinstance(text, str):
-            raise ValueError(
-                f"The plan is damaged: its entry '{key}' holds {shown(text)}, "
-                "which is no text."
-            )
-    return texts
 
 
 def _layer_from_config(path, entry):

@@ -1,7 +1,8 @@
-"""Checks of a plan: of its numbers, and against the model it is for."""
+"""Checks of a plan: its numbers, its file, and the model it is for."""
 
 import numpy as np
 
+from keras_df.budgets.cost import RESOURCES
 from keras_df.checks import shown
 
 
@@ -50,6 +51,27 @@ def check_layers(planned, kernels):
             )
 
 
+def check_follows(first, second):
+    """Raises ValueError unless a plan's layers are what another leaves."""
+    pairs = [path for path, layer in first.items() if layer.rank is not None]
+    if pairs:
+        raise ValueError(
+            f"The first plan decomposes layer '{pairs[0]}', so no second plan "
+            "can follow it. Make it with "
+            "`keras_df.Constraints(decompose=False)`."
+        )
+    left = {path: len(layer.kept) for path, layer in first.items()}
+    planned = {path: layer.channels for path, layer in second.items()}
+    for path in {**left, **planned}:
+        if left.get(path) != planned.get(path):
+            raise ValueError(
+                "The second plan was made for another model than the first "
+                f"leads to: layer '{path}' has "
+                f"{left.get(path, 'no')} channels after the first, and "
+                f"{planned.get(path, 'no')} in the second."
+            )
+
+
 def check_channels(path, layer, graph, keep):
     """Raises ValueError unless what a layer loses may go, and all of it."""
     ids = graph.kernels()[path].kernel.outputs[1]
@@ -89,3 +111,43 @@ def check_rank(path, layer, node, keep):
             f"The plan gives layer '{path}' the rank {layer.rank}; it must be "
             f"between 1 and {limit}."
         )
+
+
+def entry(config, key, kind):
+    """An entry of a plan's config. Raises ValueError if it is not a `kind`."""
+    value = config.get(key)
+    if not isinstance(value, kind):
+        raise ValueError(
+            f"The plan is damaged: its entry '{key}' is "
+            f"{shown(value) if key in config else 'missing'}."
+        )
+    return value
+
+
+def costs_entry(config):
+    """The costs in a plan's config. Raises ValueError if one is wrong."""
+    pairs = entry(config, "costs", dict)
+    for name in [*RESOURCES, *pairs]:
+        pair = pairs.get(name)
+        numbers = pair if isinstance(pair, (list, tuple)) else ()
+        if len(numbers) != 2 or not all(
+            type(x) is int and x >= 0 for x in numbers
+        ):
+            raise ValueError(
+                "The plan is damaged: its entry 'costs' must have the "
+                f"integers before and after of '{name}'. Received: "
+                f"{shown(pair)}"
+            )
+    return {name: tuple(pair) for name, pair in pairs.items()}
+
+
+def texts_entry(config, key):
+    """A list of strings in a plan's config. Raises ValueError otherwise."""
+    texts = list(entry(config, key, (list, tuple)))
+    for text in texts:
+        if not isinstance(text, str):
+            raise ValueError(
+                f"The plan is damaged: its entry '{key}' holds {shown(text)}, "
+                "which is no text."
+            )
+    return texts

@@ -315,3 +315,38 @@ def test_a_plan_that_fills_its_budget_says_nothing(residual_model):
     before, after = plan.costs["params"]
     assert after > 0.59 * before
     assert not plan.notes
+
+
+@pytest.mark.parametrize(
+    "second", [baselines.random, baselines.magnitude, baselines.energy]
+)
+def test_a_plan_after_another_does_what_both_do(residual_model, second):
+    first = baselines.magnitude(residual_model, FLOPs(0.6))
+    pruned = compress(residual_model, first)
+    second = second(pruned, MACs(0.5))
+    expected = compress(pruned, second)
+    joint = first.then(second)
+    small = compress(residual_model, joint)
+    image = np.random.default_rng(0).normal(size=(4, 8, 8, 3))
+    np.testing.assert_allclose(small(image), expected(image), atol=1e-4)
+    found = count(small)
+    for name, (before, after) in joint.costs.items():
+        assert before == getattr(count(residual_model), name)
+        assert after == getattr(found, name)
+    assert joint.budget == ["MACs(0.5)"]
+
+
+def test_no_plan_follows_one_that_decomposes(residual_model):
+    first = baselines.energy(residual_model, FLOPs(0.6))
+    with pytest.raises(ValueError, match="decomposes layer .*decompose=False"):
+        first.then(whole(residual_model))
+
+
+def test_a_plan_for_another_model_does_not_follow(residual_model, chain_model):
+    first = baselines.magnitude(residual_model, FLOPs(0.6))
+    with pytest.raises(ValueError, match="another model.*channels after the"):
+        first.then(whole(residual_model))
+    with pytest.raises(ValueError, match="has no channels after the first"):
+        CompressionPlan({}, {}).then(whole(chain_model))
+    with pytest.raises(TypeError, match="other"):
+        first.then("plan.json")

@@ -58,6 +58,8 @@ flags.DEFINE_string(
 )
 
 CALIBRATION = 12 * BATCH
+FILTERS_ONLY = kdf.Constraints(decompose=False)
+RANKS_ONLY = kdf.Constraints(prune=False)
 
 
 def surgery(reconstruction):
@@ -78,49 +80,46 @@ def plain(model, plan, samples):
     return kdf.compress(model, plan)
 
 
-def search(
-    budget, config=None, constraints=None, surgery=SEQUENTIAL, steps=None
-):
-    """A method: one search, of `--search_steps` if not told otherwise."""
+def searched_plan(model, train, budget, steps, constraints=None, config=None):
+    """Searches, and returns the plan."""
+    searched = kdf.SearchModel(model, budget, constraints, config)
+    searched.compile(
+        optimizer=keras.optimizers.Adam(1e-2),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    searched.fit(
+        train, epochs=1, steps_per_epoch=steps, shuffle=False, verbose=0
+    )
+    return searched.plan()
+
+
+def search(share, surgery=SEQUENTIAL, **options):
+    """A method: one search."""
 
     def compress(model, train, samples):
-        searched = kdf.SearchModel(model, budget, constraints, config)
-        searched.compile(
-            optimizer=keras.optimizers.Adam(1e-2),
-            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        )
-        searched.fit(
-            train,
-            epochs=1,
-            steps_per_epoch=steps or FLAGS.search_steps,
-            shuffle=False,
-            verbose=0,
-        )
-        return surgery(model, searched.plan(), samples)
+        steps = FLAGS.search_steps
+        plan = searched_plan(model, train, kdf.MACs(share), steps, **options)
+        return surgery(model, plan, samples)
 
     return compress
 
 
 def two_stages(share):
-    """A method: prune half of the way, then decompose what is left.
+    """A method: prune half of the way, then find the ranks of what is left.
 
     Each stage takes half of the steps of a search.
     """
 
     def compress(model, train, samples):
         steps = FLAGS.search_steps // 2
-        pruned = search(
-            kdf.MACs(share**0.5),
-            constraints=kdf.Constraints(decompose=False),
-            steps=steps,
-        )(model, train, samples)
+        budget, halfway = kdf.MACs(share * kdf.count(model).macs), share**0.5
+        plan = searched_plan(
+            model, train, kdf.MACs(halfway), steps, FILTERS_ONLY
+        )
+        pruned = SEQUENTIAL(model, plan, samples)
         kdf.recalibrate(pruned, train, steps=50)
-        rest = share * kdf.count(model).macs / kdf.count(pruned).macs
-        return search(
-            kdf.MACs(rest),
-            constraints=kdf.Constraints(prune=False),
-            steps=steps,
-        )(pruned, train, samples)
+        ranks = searched_plan(pruned, train, budget, steps, RANKS_ONLY)
+        return SEQUENTIAL(model, plan.then(ranks), samples)
 
     return compress
 
@@ -152,7 +151,7 @@ def torch_pruning(share, **options):
 
 def searched(**options):
     """Names of `search`'s options -> a function of the share of the MACs."""
-    return lambda share: search(kdf.MACs(share), **options)
+    return functools.partial(search, **options)
 
 
 def planned(function, **options):
@@ -163,10 +162,8 @@ METHODS = {
     "df": searched(),
     "df without reconstruction": searched(surgery=INDEPENDENT),
     "df as in the paper": searched(config=PAPER, surgery=plain),
-    "filters only (DML-S)": searched(
-        constraints=kdf.Constraints(decompose=False)
-    ),
-    "ranks only (DTL-S)": searched(constraints=kdf.Constraints(prune=False)),
+    "filters only (DML-S)": searched(constraints=FILTERS_ONLY),
+    "ranks only (DTL-S)": searched(constraints=RANKS_ONLY),
     "constant steepness": searched(
         config=kdf.SearchConfig(mask_steepness=(20.0, 20.0))
     ),
