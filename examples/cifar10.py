@@ -18,6 +18,8 @@ from absl import logging
 from cifar10_data import BATCH
 from cifar10_data import batches
 from cifar10_data import load_data
+from cifar10_search import search_plan
+from cifar10_search import two_stage_plan
 from outcome import accuracy
 from outcome import fine_tune
 from outcome import print_report
@@ -34,8 +36,9 @@ flags.DEFINE_float("budget", 0.5, "Share of the MACs that may remain.")
 flags.DEFINE_enum(
     "method",
     "search",
-    ["search", "magnitude", "energy"],
-    "Who makes the plan: the search, or a baseline without one.",
+    ["search", "two_stages", "magnitude", "energy"],
+    "Who makes the plan: the search, in one go or in two stages, or a "
+    "baseline without one.",
 )
 flags.DEFINE_integer("search_steps", 300, "Steps of the search.")
 flags.DEFINE_integer("finetune_epochs", 5, "Epochs of fine-tuning.")
@@ -45,26 +48,14 @@ flags.DEFINE_string("out", "cifar10_out", "Folder to write.")
 
 def make_plan(model, train, samples):
     """Decides what to remove, by the method that the flag names."""
-    budget = kdf.MACs(FLAGS.budget)
+    budget, steps = kdf.MACs(FLAGS.budget), FLAGS.search_steps
     if FLAGS.method == "magnitude":
         return kdf.baselines.magnitude(model, budget)
     if FLAGS.method == "energy":
         return kdf.baselines.energy(model, budget, calibration=samples)
-    return search_plan(model, train, budget)
-
-
-def search_plan(model, train, budget):
-    """Finds filters and ranks by gradient, the weights frozen."""
-    search = kdf.SearchModel(model, budget=budget)
-    search.compile(
-        optimizer=keras.optimizers.Adam(1e-2),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
-    search.fit(
-        train, epochs=1, steps_per_epoch=FLAGS.search_steps, shuffle=False
-    )
-    return search.plan()
+    if FLAGS.method == "two_stages":
+        return two_stage_plan(model, train, FLAGS.budget, steps, samples)
+    return search_plan(model, train, budget, steps)
 
 
 def main(argv):

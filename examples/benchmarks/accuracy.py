@@ -33,6 +33,8 @@ sys.path.append(str(pathlib.Path(__file__).parents[1]))
 from cifar10_data import BATCH  # noqa: E402
 from cifar10_data import batches  # noqa: E402
 from cifar10_data import load_data  # noqa: E402
+from cifar10_search import search_plan  # noqa: E402
+from cifar10_search import two_stage_plan  # noqa: E402
 from outcome import accuracy  # noqa: E402
 from outcome import fine_tune  # noqa: E402
 from paper_config import PAPER  # noqa: E402
@@ -58,8 +60,6 @@ flags.DEFINE_string(
 )
 
 CALIBRATION = 12 * BATCH
-FILTERS_ONLY = kdf.Constraints(decompose=False)
-RANKS_ONLY = kdf.Constraints(prune=False)
 
 
 def surgery(reconstruction):
@@ -80,46 +80,23 @@ def plain(model, plan, samples):
     return kdf.compress(model, plan)
 
 
-def searched_plan(model, train, budget, steps, constraints=None, config=None):
-    """Searches, and returns the plan."""
-    searched = kdf.SearchModel(model, budget, constraints, config)
-    searched.compile(
-        optimizer=keras.optimizers.Adam(1e-2),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-    )
-    searched.fit(
-        train, epochs=1, steps_per_epoch=steps, shuffle=False, verbose=0
-    )
-    return searched.plan()
-
-
 def search(share, surgery=SEQUENTIAL, **options):
     """A method: one search."""
 
     def compress(model, train, samples):
-        steps = FLAGS.search_steps
-        plan = searched_plan(model, train, kdf.MACs(share), steps, **options)
+        budget = kdf.MACs(share)
+        plan = search_plan(model, train, budget, FLAGS.search_steps, **options)
         return surgery(model, plan, samples)
 
     return compress
 
 
 def two_stages(share):
-    """A method: prune half of the way, then find the ranks of what is left.
-
-    Each stage takes half of the steps of a search.
-    """
+    """A method: filters first, then ranks, by half of the steps each."""
 
     def compress(model, train, samples):
-        steps = FLAGS.search_steps // 2
-        budget, halfway = kdf.MACs(share * kdf.count(model).macs), share**0.5
-        plan = searched_plan(
-            model, train, kdf.MACs(halfway), steps, FILTERS_ONLY
-        )
-        pruned = SEQUENTIAL(model, plan, samples)
-        kdf.recalibrate(pruned, train, steps=50)
-        ranks = searched_plan(pruned, train, budget, steps, RANKS_ONLY)
-        return SEQUENTIAL(model, plan.then(ranks), samples)
+        plan = two_stage_plan(model, train, share, FLAGS.search_steps, samples)
+        return SEQUENTIAL(model, plan, samples)
 
     return compress
 
@@ -162,8 +139,10 @@ METHODS = {
     "df": searched(),
     "df without reconstruction": searched(surgery=INDEPENDENT),
     "df as in the paper": searched(config=PAPER, surgery=plain),
-    "filters only (DML-S)": searched(constraints=FILTERS_ONLY),
-    "ranks only (DTL-S)": searched(constraints=RANKS_ONLY),
+    "filters only (DML-S)": searched(
+        constraints=kdf.Constraints(decompose=False)
+    ),
+    "ranks only (DTL-S)": searched(constraints=kdf.Constraints(prune=False)),
     "constant steepness": searched(
         config=kdf.SearchConfig(mask_steepness=(20.0, 20.0))
     ),
@@ -251,6 +230,7 @@ def wanted():
 def main(argv):
     del argv
     logging.set_verbosity(logging.WARNING)
+    keras.utils.disable_interactive_logging()  # No progress bars in the log.
     if not FLAGS.table:
         data = [load_data(x, FLAGS.data_dir) for x in ("train", "test")]
         found = records.read(FLAGS.out)
