@@ -14,7 +14,7 @@ from keras_df.calibration import linear_rows
 from keras_df.graph.lockstep import run_side_by_side
 from keras_df.surgery.recalibrate import recalibrate_layer
 
-SAMPLES = 32768
+SAMPLES = 131072
 """Number of output positions that each kernel is fitted on, about."""
 
 RIDGE = 0.01
