@@ -142,7 +142,8 @@ class CompressionPlan:
                 must not decompose any layer.
 
         Returns:
-            A `CompressionPlan` for the original model.
+            A `CompressionPlan` for the original model, its largest ranks
+            those of the kernels that this plan leaves.
 
         Raises:
             TypeError: If `other` is not a `CompressionPlan`.
@@ -166,6 +167,7 @@ class CompressionPlan:
                 layer,
                 kept=tuple(layer.kept[index] for index in later.kept),
                 rank=later.rank,
+                max_rank=later.max_rank,
                 scheme=later.scheme,
             )
         costs = {

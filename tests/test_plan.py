@@ -334,6 +334,8 @@ def test_a_plan_after_another_does_what_both_do(residual_model, second):
         assert before == getattr(count(residual_model), name)
         assert after == getattr(found, name)
     assert joint.budget == ["MACs(0.5)"]
+    for layer in joint.layers.values():
+        assert layer.rank is None or layer.rank <= layer.max_rank
 
 
 def test_no_plan_follows_one_that_decomposes(residual_model):
