@@ -57,7 +57,7 @@ def two_stage_plan(model, train, share, steps, samples):
     ranks = search_plan(
         pruned,
         train,
-        kdf.MACs(share * kdf.count(model).macs),
+        kdf.MACs(int(share * kdf.count(model).macs)),
         steps // 2,
         constraints=kdf.Constraints(prune=False),
     )
