@@ -50,9 +50,11 @@ flags.DEFINE_list(
 )
 flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of everything random.")
 flags.DEFINE_list("epochs", ["1", "5"], "Epochs of fine-tuning to try.")
+flags.DEFINE_list(
+    "teachers", ["none", "original"], "Who to learn from in fine-tuning."
+)
 flags.DEFINE_integer("search_steps", STEPS, "Steps of a search.")
 flags.DEFINE_float("learning_rate", 0.05, "The largest, in fine-tuning.")
-flags.DEFINE_bool("teacher", False, "Fine-tune towards the original model.")
 flags.DEFINE_bool("table", False, "Only print the table of the results.")
 flags.DEFINE_string("plot", "", "Folder for a plot per network, if any.")
 flags.DEFINE_string(
@@ -179,35 +181,44 @@ PEERS = {
 """Methods that run only when named: they need `torch` and `torch-pruning`."""
 
 
-def run(method, path, share, seed, data):
-    """One method on one network. Returns what was measured."""
-    keras.utils.set_random_seed(seed)
+def runs(path, place, recipes, data):
+    """Compresses one network by one method and fine-tunes it by recipes.
+
+    Yields the record of each recipe as soon as it is done.
+    """
     (x, y), test = data
+    seed = place["seed"]
+    keras.utils.set_random_seed(seed)
     model = keras.models.load_model(path)
     train = batches(x, y, seed)
+    method = (METHODS | PEERS)[place["method"]](place["budget"])
     start = time.perf_counter()
-    small = (METHODS | PEERS)[method](share)(model, train, x[:CALIBRATION])
+    small = method(model, train, x[:CALIBRATION])
     seconds = time.perf_counter() - start
     kdf.recalibrate(small, train, steps=50)
     before, after = kdf.count(model), kdf.count(small)
-    found = {"recalibrated": accuracy(small, *test)}
-    for epochs in FLAGS.epochs:
-        tuned = keras.models.clone_model(small)
-        tuned.set_weights(small.get_weights())
-        steps = int(epochs) * (len(x) // BATCH)
-        teacher = model if FLAGS.teacher else None
-        fine_tune(tuned, train, steps, FLAGS.learning_rate, teacher)
-        found[f"epochs_{epochs}"] = accuracy(tuned, *test)
-    return {
+    found = {
         "macs": after.macs / before.macs,
         "params": after.params / before.params,
         "seconds": seconds,
-        "accuracy": found,
+        "recalibrated": accuracy(small, *test),
     }
+    for recipe in recipes:
+        keras.utils.set_random_seed(seed)
+        tuned = keras.models.clone_model(small)
+        tuned.set_weights(small.get_weights())
+        fine_tune(
+            tuned,
+            train,
+            recipe["epochs"] * (len(x) // BATCH),
+            recipe["learning_rate"],
+            model if recipe["teacher"] else None,
+        )
+        yield place | recipe | found | {"fine_tuned": accuracy(tuned, *test)}
 
 
 def wanted():
-    """Yields the settings of all runs that the flags ask for, with the path."""
+    """Yields the path and the settings of all networks to compress."""
     methods = FLAGS.methods or list(METHODS)
     for seed, path, share, method in itertools.product(
         FLAGS.seeds, FLAGS.models, FLAGS.budgets, methods
@@ -220,11 +231,20 @@ def wanted():
                 "method": method,
                 "seed": int(seed),
                 "search_steps": FLAGS.search_steps,
-                "learning_rate": FLAGS.learning_rate,
-                "teacher": FLAGS.teacher,
-                "epochs": [int(epochs) for epochs in FLAGS.epochs],
             },
         )
+
+
+def recipes():
+    """The settings of all fine-tunings of a compressed network."""
+    return [
+        {
+            "learning_rate": FLAGS.learning_rate,
+            "teacher": teacher == "original",
+            "epochs": int(epochs),
+        }
+        for teacher, epochs in itertools.product(FLAGS.teachers, FLAGS.epochs)
+    ]
 
 
 def main(argv):
@@ -234,14 +254,13 @@ def main(argv):
     if not FLAGS.table:
         data = [load_data(x, FLAGS.data_dir) for x in ("train", "test")]
         found = records.read(FLAGS.out)
-        for path, record in wanted():
-            if records.holds(found, record):
-                continue
-            record |= run(
-                record["method"], path, record["budget"], record["seed"], data
-            )
-            records.append(FLAGS.out, record)
-            print(record, flush=True)
+        for path, place in wanted():
+            missing = [
+                x for x in recipes() if not records.holds(found, place | x)
+            ]
+            for record in runs(path, place, missing, data) if missing else ():
+                records.append(FLAGS.out, record)
+                print(record, flush=True)
             keras.utils.clear_session(free_memory=True)
     found = records.read(FLAGS.out)
     print(table(found))

@@ -44,7 +44,7 @@ def plot(records, folder):
         for axes, column in zip(plots, columns):
             for method, points in _lines(rows, network, column).items():
                 axes.plot(*zip(*sorted(points)), marker="o", label=method)
-            axes.set_title(column.replace("_", " "))
+            axes.set_title(column)
             axes.set_xlabel("share of the multiply-accumulates, %")
             axes.set_ylabel("test accuracy, %")
         handles, labels = plots[0].get_legend_handles_labels()
@@ -66,28 +66,37 @@ def _lines(rows, network, column):
 def _by_method(records):
     """Accuracies by network, budget and method: a list with one dict a seed.
 
-    Runs that differ in how long they were fine-tuned are one run of the seed.
+    Runs that differ in how they were fine-tuned are one run of the seed.
     """
     rows = collections.defaultdict(lambda: collections.defaultdict(dict))
     for record in records:
         place = record["network"], record["budget"], _label(record)
-        rows[place][record["seed"]] |= record["accuracy"]
+        rows[place][record["seed"]] |= {
+            "recalibrated": record["recalibrated"],
+            _recipe(record): record["fine_tuned"],
+        }
     return {place: list(runs.values()) for place, runs in rows.items()}
+
+
+def _recipe(record):
+    epochs = record["epochs"]
+    name = f"{epochs} epoch{'s' if epochs > 1 else ''}"
+    return f"{name}, teacher" if record["teacher"] else name
 
 
 def _label(record):
     label = record["method"]
     if record["search_steps"] != STEPS:
         label += f", {record['search_steps']} steps"
-    if record["teacher"]:
-        label += ", fine-tuned with a teacher"
     return label
 
 
 def _columns(rows):
-    """What was measured, in the order in which it first occurs."""
+    """What was measured: first without a teacher, and short before long."""
     runs = (run for runs in rows.values() for run in runs)
-    return list(dict.fromkeys(column for run in runs for column in run))
+    columns = set().union(*runs) - {"recalibrated"}
+    order = sorted(columns, key=lambda x: ("teacher" in x, int(x.split()[0])))
+    return ["recalibrated", *order]
 
 
 def _cell(values):
