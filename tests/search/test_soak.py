@@ -68,17 +68,20 @@ def test_twenty_searches_leak_no_memory():
 @reads_proc
 @pytest.mark.skipif(not IS_TENSORFLOW, reason="about TensorFlow's graphs")
 def test_graphs_that_tensorflow_keeps_are_as_those_of_any_training():
-    """Beside them nothing of a search stays."""
-    means = []
+    """Beside them nothing of a search stays.
+
+    The median, as an allocator that grows its arena shows up in one run only.
+    """
+    medians = []
     for run in (a_plain_training, a_search):
         sizes = []
-        for _ in range(6):
+        for _ in range(7):
             left = run()
             sizes.append(resident_megabytes())
             assert left() is None
-        means.append((sizes[-1] - sizes[1]) / len(sizes[2:]))
-    print("megabytes kept per plain training, per search:", means)
-    assert means[1] <= 1.5 * means[0] + 2.0
+        medians.append(np.median(np.diff(sizes[1:])))
+    print("megabytes kept per plain training, per search:", medians)
+    assert medians[1] <= 1.5 * medians[0] + 2.0
 
 
 class Counting(kdf.SearchModel):
