@@ -80,7 +80,7 @@ def main(argv):
 
     if FLAGS.finetune_epochs:
         steps = FLAGS.finetune_epochs * (len(x) // BATCH)
-        fine_tune(small, train, steps, learning_rate=0.05, teacher=model)
+        fine_tune(small, train, steps, teacher=model)
         report["accuracy_finetuned"] = accuracy(small, x_test, y_test)
 
     samples = np.asarray(x_test[:200])

@@ -80,7 +80,7 @@ def file_accuracy(path, x, y):
     return float(right / len(x))
 
 
-def fine_tune(model, data, steps, learning_rate=0.01, teacher=None):
+def fine_tune(model, data, steps, learning_rate=0.02, teacher=None):
     """`keras_df.fine_tune` on an endless data set, for some steps.
 
     Args:

@@ -101,7 +101,7 @@ def compressed(model, train, samples):
     plan = kdf.baselines.energy(model, budget, calibration=samples)
     small = kdf.compress(model, plan, calibration=samples)
     kdf.recalibrate(small, train, steps=50)
-    fine_tune(small, train, FLAGS.finetune_steps, learning_rate=0.02)
+    fine_tune(small, train, FLAGS.finetune_steps)
     return small
 
 

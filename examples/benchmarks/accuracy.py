@@ -51,10 +51,13 @@ flags.DEFINE_list(
 flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of everything random.")
 flags.DEFINE_list("epochs", ["1", "5"], "Epochs of fine-tuning to try.")
 flags.DEFINE_list(
-    "teachers", ["none", "original"], "Who to learn from in fine-tuning."
+    "teachers", ["original"], "In fine-tuning: original, none, or both."
+)
+flags.register_validator(
+    "teachers", lambda names: set(names) <= {"original", "none"}
 )
 flags.DEFINE_integer("search_steps", STEPS, "Steps of a search.")
-flags.DEFINE_float("learning_rate", 0.05, "The largest, in fine-tuning.")
+flags.DEFINE_float("learning_rate", 0.02, "The largest, in fine-tuning.")
 flags.DEFINE_bool("table", False, "Only print the table of the results.")
 flags.DEFINE_string("plot", "", "Folder for a plot per network, if any.")
 flags.DEFINE_string(

@@ -79,8 +79,8 @@ def _by_method(records):
 
 
 def _recipe(record):
-    epochs = record["epochs"]
-    name = f"{epochs} epoch{'s' if epochs > 1 else ''}"
+    epochs, rate = record["epochs"], record["learning_rate"]
+    name = f"{epochs} epoch{'s' if epochs > 1 else ''} at {rate:g}"
     return f"{name}, teacher" if record["teacher"] else name
 
 

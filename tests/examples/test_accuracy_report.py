@@ -22,6 +22,7 @@ def record(seed=0, **changes):
         "method": "df",
         "seed": seed,
         "search_steps": 300,
+        "learning_rate": 0.02,
         "teacher": False,
         "epochs": 1,
         "recalibrated": 0.8,
@@ -38,11 +39,14 @@ def test_seeds_are_averaged(table):
 
 def test_a_seed_that_was_tuned_by_two_recipes_is_no_second_run(table):
     taught = record(teacher=True, epochs=5, fine_tuned=0.95)
-    longer = record(epochs=10, fine_tuned=0.92)
+    longer = record(epochs=10, learning_rate=0.05, fine_tuned=0.92)
     lines = table([taught, record(), record(seed=1), longer]).splitlines()
-    assert lines[0].endswith(
-        "| recalibrated | 1 epoch | 10 epochs | 5 epochs, teacher | runs |"
-    )
+    assert lines[0].split(" | ")[3:-1] == [
+        "recalibrated",
+        "1 epoch at 0.02",
+        "10 epochs at 0.05",
+        "5 epochs at 0.02, teacher",
+    ]
     cells = "80.0 ± 0.0 | 90.0 ± 0.0 | 92.0 | 95.0 | 2"
     assert lines[2:] == [f"| resnet | 50% | df | {cells} |"]
 
