@@ -45,8 +45,11 @@ flags.DEFINE_string(
 )
 flags.DEFINE_list("models", [], "Trained models, `.keras`.")
 flags.DEFINE_list("budgets", ["0.5", "0.4", "0.25"], "Shares of the MACs.")
-flags.DEFINE_list(
-    "methods", [], "Names in METHODS or PEERS; empty for METHODS."
+flags.DEFINE_list("methods", [], "Names in METHODS; empty for all but PEERS.")
+flags.register_validator(
+    "methods",
+    lambda names: set(names) <= set(METHODS),
+    message="METHODS does not hold one of these names.",
 )
 flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of everything random.")
 flags.DEFINE_list("epochs", ["1", "5"], "Epochs of fine-tuning to try.")
@@ -140,7 +143,7 @@ def planned(function, **options):
     return lambda share: baseline(function, share, **options)
 
 
-METHODS = {
+SEARCHES = {
     "df": searched(),
     "df without reconstruction": searched(surgery=INDEPENDENT),
     "df as in the paper": searched(config=PAPER, surgery=plain),
@@ -153,6 +156,10 @@ METHODS = {
     ),
     "scheme 2": searched(constraints=kdf.Constraints(scheme=2)),
     "two stages": two_stages,
+}
+"""Name -> function of the share of the MACs -> method, by gradient."""
+
+BASELINES = {
     "L1 magnitude": planned(kdf.baselines.magnitude),
     "L1 magnitude with reconstruction": planned(
         kdf.baselines.magnitude, surgery=SEQUENTIAL
@@ -169,7 +176,7 @@ METHODS = {
         kdf.baselines.energy, calibration=None, surgery=SEQUENTIAL
     ),
 }
-"""Name -> function of the share of the MACs -> method.
+"""The same, without a search.
 
 Reconstruction of kernels is part of our method. What it gives the best
 baselines is shown in rows of its own.
@@ -181,7 +188,9 @@ PEERS = {
         torch_pruning, global_pruning=True
     ),
 }
-"""Methods that run only when named: they need `torch` and `torch-pruning`."""
+"""Those that run only when named: they need `torch` and `torch-pruning`."""
+
+METHODS = SEARCHES | BASELINES | PEERS
 
 
 def runs(path, place, recipes, data):
@@ -194,7 +203,7 @@ def runs(path, place, recipes, data):
     keras.utils.set_random_seed(seed)
     model = keras.models.load_model(path)
     train = batches(x, y, seed)
-    method = (METHODS | PEERS)[place["method"]](place["budget"])
+    method = METHODS[place["method"]](place["budget"])
     start = time.perf_counter()
     small = method(model, train, x[:CALIBRATION])
     seconds = time.perf_counter() - start
@@ -222,7 +231,8 @@ def runs(path, place, recipes, data):
 
 def wanted():
     """Yields the path and the settings of all networks to compress."""
-    methods = FLAGS.methods or list(METHODS)
+    methods = FLAGS.methods or [*SEARCHES, *BASELINES]
+    steps = FLAGS.search_steps
     for seed, path, share, method in itertools.product(
         FLAGS.seeds, FLAGS.models, FLAGS.budgets, methods
     ):
@@ -233,7 +243,7 @@ def wanted():
                 "budget": float(share),
                 "method": method,
                 "seed": int(seed),
-                "search_steps": FLAGS.search_steps,
+                "search_steps": steps if method in SEARCHES else 0,
             },
         )
 

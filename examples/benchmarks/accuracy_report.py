@@ -4,7 +4,7 @@ import collections
 import os
 import statistics
 
-STEPS = 300
+STEPS = 600
 """Steps of a search, where a row does not name another number."""
 
 
@@ -86,7 +86,7 @@ def _recipe(record):
 
 def _label(record):
     label = record["method"]
-    if record["search_steps"] != STEPS:
+    if record["search_steps"] not in (0, STEPS):
         label += f", {record['search_steps']} steps"
     return label
 

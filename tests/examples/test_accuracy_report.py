@@ -21,7 +21,7 @@ def record(seed=0, **changes):
         "budget": 0.5,
         "method": "df",
         "seed": seed,
-        "search_steps": 300,
+        "search_steps": 600,
         "learning_rate": 0.02,
         "teacher": False,
         "epochs": 1,
@@ -52,6 +52,8 @@ def test_a_seed_that_was_tuned_by_two_recipes_is_no_second_run(table):
 
 
 def test_another_number_of_steps_is_a_row_of_its_own(table):
-    text = table([record(), record(search_steps=600)])
+    other = record(search_steps=300)
+    none = record(method="L1", search_steps=0)
+    text = table([record(), other, none])
     methods = [line.split(" | ")[2] for line in text.splitlines()[2:]]
-    assert methods == ["df", "df, 600 steps"]
+    assert methods == ["df", "df, 300 steps", "L1"]
