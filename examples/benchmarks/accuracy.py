@@ -62,7 +62,7 @@ flags.register_validator(
 flags.DEFINE_integer("search_steps", STEPS, "Steps of a search.")
 flags.DEFINE_float("learning_rate", 0.02, "The largest, in fine-tuning.")
 flags.DEFINE_bool("table", False, "Only print the table of the results.")
-flags.DEFINE_string("plot", "", "Folder for a plot per network, if any.")
+flags.DEFINE_bool("plot", False, "Draw a plot per network beside the file.")
 flags.DEFINE_string(
     "out", "examples/benchmarks/results/accuracy.jsonl", "File to append."
 )
@@ -278,7 +278,7 @@ def main(argv):
     found = records.read(FLAGS.out)
     print(table(found))
     if FLAGS.plot:
-        plot(found, FLAGS.plot)
+        plot(found, pathlib.Path(FLAGS.out).with_suffix(""))
 
 
 if __name__ == "__main__":

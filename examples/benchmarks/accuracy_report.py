@@ -1,7 +1,6 @@
 """What `accuracy.py` found, as a table and as plots."""
 
 import collections
-import os
 import statistics
 
 STEPS = 600
@@ -27,12 +26,12 @@ def table(records):
     return "\n".join(lines)
 
 
-def plot(records, folder):
+def plot(records, prefix):
     """Draws accuracy over cost, one file per network.
 
     Args:
         records: Lines of the results file.
-        folder: Path of the folder for `accuracy_<network>.png`.
+        prefix: Path that the files `<prefix>_<network>.png` begin with.
     """
     from matplotlib.figure import Figure
 
@@ -49,7 +48,7 @@ def plot(records, folder):
             axes.set_ylabel("test accuracy, %")
         handles, labels = plots[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", fontsize=8)
-        figure.savefig(os.path.join(folder, f"accuracy_{network}.png"), dpi=100)
+        figure.savefig(f"{prefix}_{network}.png", dpi=100)
 
 
 def _lines(rows, network, column):
