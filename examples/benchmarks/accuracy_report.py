@@ -40,9 +40,11 @@ def plot(records, prefix):
     for network in sorted({network for network, *_ in rows}):
         figure = Figure(figsize=(5 * len(columns), 4.5), layout="constrained")
         plots = figure.subplots(1, len(columns), squeeze=False)[0]
+        colors = {x: f"C{i}" for i, x in enumerate(_methods(rows))}
         for axes, column in zip(plots, columns):
             for method, points in _lines(rows, network, column).items():
-                axes.plot(*zip(*sorted(points)), marker="o", label=method)
+                x, y = zip(*sorted(points))
+                axes.plot(x, y, colors[method], marker="o", label=method)
             axes.set_title(column)
             axes.set_xlabel("share of the multiply-accumulates, %")
             axes.set_ylabel("test accuracy, %")
@@ -88,6 +90,10 @@ def _label(record):
     if record["search_steps"] not in (0, STEPS):
         label += f", {record['search_steps']} steps"
     return label
+
+
+def _methods(rows):
+    return dict.fromkeys(method for *_, method in rows)
 
 
 def _columns(rows):
