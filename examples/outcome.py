@@ -80,27 +80,25 @@ def file_accuracy(path, x, y):
     return float(right / len(x))
 
 
-def fine_tune(model, data, steps, learning_rate=0.02, teacher=None):
+def fine_tune(model, data, steps, **options):
     """`keras_df.fine_tune` on an endless data set, for some steps.
 
     Args:
         model: A classifier that returns logits; modified in place.
         data: `tf.data.Dataset` of batches that repeats.
         steps: Number of steps.
-        learning_rate: The largest learning rate.
-        teacher: Optional model to learn from.
+        **options: `learning_rate` and `teacher` of `keras_df.fine_tune`.
     """
     kdf.fine_tune(
         model,
         data,
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         epochs=1,
-        learning_rate=learning_rate,
-        teacher=teacher,
         metrics=["accuracy"],
         steps_per_epoch=steps,
         shuffle=False,
         verbose=2,
+        **options,
     )
 
 

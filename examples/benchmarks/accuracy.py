@@ -223,8 +223,8 @@ def runs(path, place, recipes, data):
             tuned,
             train,
             recipe["epochs"] * (len(x) // BATCH),
-            recipe["learning_rate"],
-            model if recipe["teacher"] else None,
+            learning_rate=recipe["learning_rate"],
+            teacher=model if recipe["teacher"] else None,
         )
         yield place | recipe | found | {"fine_tuned": accuracy(tuned, *test)}
 
@@ -248,7 +248,7 @@ def wanted():
         )
 
 
-def recipes():
+def wanted_recipes():
     """The settings of all fine-tunings of a compressed network."""
     return [
         {
@@ -267,9 +267,10 @@ def main(argv):
     if not FLAGS.table:
         data = [load_data(x, FLAGS.data_dir) for x in ("train", "test")]
         found = records.read(FLAGS.out)
+        recipes = wanted_recipes()
         for path, place in wanted():
             missing = [
-                x for x in recipes() if not records.holds(found, place | x)
+                x for x in recipes if not records.holds(found, place | x)
             ]
             for record in runs(path, place, missing, data) if missing else ():
                 records.append(FLAGS.out, record)

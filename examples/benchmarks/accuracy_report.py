@@ -1,6 +1,7 @@
 """What `accuracy.py` found, as a table and as plots."""
 
 import collections
+import operator
 import statistics
 
 STEPS = 600
@@ -10,7 +11,7 @@ STEPS = 600
 def table(records):
     """Mean and standard deviation over the seeds, as Markdown."""
     rows = _by_method(records)
-    columns = _columns(rows)
+    columns = _columns(records)
     lines = [
         f"| network | MACs | method | {' | '.join(columns)} | runs |",
         "|---" * (4 + len(columns)) + "|",
@@ -36,11 +37,12 @@ def plot(records, prefix):
     from matplotlib.figure import Figure
 
     rows = _by_method(records)
-    columns = _columns(rows)
+    columns = _columns(records)
+    methods = dict.fromkeys(method for *_, method in rows)
+    colors = {method: f"C{index}" for index, method in enumerate(methods)}
     for network in sorted({network for network, *_ in rows}):
         figure = Figure(figsize=(5 * len(columns), 4.5), layout="constrained")
         plots = figure.subplots(1, len(columns), squeeze=False)[0]
-        colors = {x: f"C{i}" for i, x in enumerate(_methods(rows))}
         for axes, column in zip(plots, columns):
             for method, points in _lines(rows, network, column).items():
                 x, y = zip(*sorted(points))
@@ -92,16 +94,11 @@ def _label(record):
     return label
 
 
-def _methods(rows):
-    return dict.fromkeys(method for *_, method in rows)
-
-
-def _columns(rows):
+def _columns(records):
     """What was measured: first without a teacher, and short before long."""
-    runs = (run for runs in rows.values() for run in runs)
-    columns = set().union(*runs) - {"recalibrated"}
-    order = sorted(columns, key=lambda x: ("teacher" in x, int(x.split()[0])))
-    return ["recalibrated", *order]
+    order = operator.itemgetter("teacher", "epochs", "learning_rate")
+    recipes = map(_recipe, sorted(records, key=order))
+    return ["recalibrated", *dict.fromkeys(recipes)]
 
 
 def _cell(values):
