@@ -7,6 +7,8 @@ import numpy as np
 
 from keras_df.cli.console import UsageError
 from keras_df.cli.console import say
+from keras_df.graph.outputs import activation_of
+from keras_df.graph.outputs import made_by
 from keras_df.graph.walk import graph_of
 
 CROSSENTROPIES = {
@@ -16,13 +18,6 @@ CROSSENTROPIES = {
     "categorical_crossentropy": keras.losses.CategoricalCrossentropy,
     "binary_crossentropy": keras.losses.BinaryCrossentropy,
 }
-# What these layers return is as linear as what they take.
-_PASSIVE = (
-    keras.layers.Flatten,
-    keras.layers.GlobalAveragePooling2D,
-    keras.layers.GlobalMaxPooling2D,
-    keras.layers.Reshape,
-)
 REGRESSIONS = ("mean_squared_error", "mean_absolute_error", "huber")
 
 
@@ -85,8 +80,8 @@ def find_task(args, model, data):
         UsageError: If the loss has to be named.
         ValueError: If the targets do not fit the model's output.
     """
-    operation = _last_operation(model)
-    activation = _activation(operation)
+    operation = made_by(graph_of(model).outputs[0])
+    activation = activation_of(operation)
     guessed = _guess(model, data, activation)
     loss = args.loss or guessed
     if loss is None:
@@ -155,24 +150,6 @@ def _check_labels(model, data):
                     f"within 0 and {classes - 1}. The data has labels within "
                     f"{labels.min()} and {labels.max()}."
                 )
-
-
-def _last_operation(model):
-    """The layer or operation that makes a model's output."""
-    operation = graph_of(model).outputs[0]._keras_history.operation
-    if isinstance(operation, keras.Model):
-        return _last_operation(operation)
-    return operation
-
-
-def _activation(operation):
-    """Name of the function that makes the output."""
-    if hasattr(operation, "activation"):
-        found = operation.activation
-        return getattr(found, "__name__", str(found))
-    if isinstance(operation, _PASSIVE):
-        return "linear"
-    return type(operation).__name__.lower()
 
 
 def _describe(spec):
