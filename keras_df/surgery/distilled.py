@@ -3,7 +3,6 @@
 import keras
 from keras import ops
 from keras import tree
-from keras.distillation import FeatureDistillation
 
 from keras_df.graph.walk import graph_of
 
@@ -76,15 +75,6 @@ class Distilled(keras.Model):
     def save(self, *args, **kwargs):
         """Saves the student: what a `ModelCheckpoint` is meant to keep."""
         return self.student.save(*args, **kwargs)
-
-
-def match_outputs(model):
-    """Returns the loss "mean squared error of every output"."""
-    return FeatureDistillation(
-        tree.map_structure(
-            lambda _: keras.losses.MeanSquaredError(), graph_of(model).output
-        )
-    )
 
 
 def _check_tensors(name, student, teacher):

@@ -7,7 +7,7 @@ from keras_df.checks import check_type
 from keras_df.checks import is_finite_number
 from keras_df.checks import shown
 from keras_df.surgery.distilled import Distilled
-from keras_df.surgery.distilled import match_outputs
+from keras_df.surgery.matching import match_outputs
 
 WARM_UP = 0.05
 
@@ -51,11 +51,12 @@ def fine_tune(
             not modified.
         distillation: How to compare outputs with the teacher's: a
             `keras.distillation.DistillationLoss`, by default the mean
-            squared error of every output. It has half of the weight, `loss`
-            the other half. `LogitsDistillation` needs its loss as an object,
-            `LogitsDistillation(4.0, keras.losses.KLDivergence())`: given by
-            name, as by default, Keras 3.15 does not turn logits into
-            probabilities.
+            squared error of every output, for a softmax or a sigmoid that of
+            the logits. It has half of the weight, `loss` the other half.
+            `LogitsDistillation` takes logits only, and needs its loss as an
+            object, `LogitsDistillation(4.0, keras.losses.KLDivergence())`:
+            given by name, as by default, Keras 3.15 does not turn logits
+            into probabilities.
         metrics: Metrics, as `Model.compile` takes them.
         **fit_options: Further arguments of `Model.fit`, such as
             `validation_data`. An endless data set needs `steps_per_epoch`.
@@ -66,7 +67,8 @@ def fine_tune(
     Raises:
         TypeError: If `model` or `teacher` is not a `keras.Model`.
         ValueError: If the number of steps is unknown, a number is not
-            positive, `teacher` has other inputs or outputs than `model`, or
+            positive, `teacher` has other inputs or outputs than `model`, one
+            of both ends in probabilities and `distillation` is not given, or
             `distillation` is given without a teacher.
 
     Example:
@@ -89,7 +91,7 @@ def fine_tune(
     optimizer = _optimizer(learning_rate, steps)
     trained = model
     if teacher is not None:
-        distillation = distillation or match_outputs(model)
+        distillation = distillation or match_outputs(model, teacher)
         trained = Distilled(model, teacher, distillation)
         trained.compile(optimizer, loss, metrics=metrics)
         optimizer = trained.optimizer

@@ -8,7 +8,7 @@ from search_helpers import values
 
 import keras_df as kdf
 from keras_df.surgery.distilled import Distilled
-from keras_df.surgery.distilled import match_outputs
+from keras_df.surgery.matching import match_outputs
 
 LOSS = "sparse_categorical_crossentropy"
 
@@ -60,6 +60,23 @@ def test_distillation_is_half_of_the_loss():
     expected = (np.mean((own - y) ** 2) + np.mean((own - other) ** 2)) / 2
     actual = first_loss(student, (x, y), "mse", teacher=teacher)
     np.testing.assert_allclose(actual, expected, rtol=1e-5)
+
+
+def test_probabilities_are_taught_by_their_logits():
+    student, teacher = (
+        keras.Sequential([keras.Input((5,)), layers.Dense(3, "softmax")])
+        for _ in range(2)
+    )
+    x, _ = regression_data()
+    y = np.arange(len(x)) % 3
+    own, other = predictions(student, x), predictions(teacher, x)
+    hard = -np.log(own[np.arange(len(y)), y]).mean()
+    logits = [
+        np.log(p) - np.log(p).mean(1, keepdims=True) for p in (own, other)
+    ]
+    soft = np.mean((logits[0] - logits[1]) ** 2)
+    actual = first_loss(student, (x, y), LOSS, teacher=teacher)
+    np.testing.assert_allclose(actual, (hard + soft) / 2, rtol=1e-4)
 
 
 def test_another_distillation_loss():
@@ -333,6 +350,6 @@ def test_something_else_than_a_model_is_refused():
 
 def test_only_the_student_is_trainable():
     student, teacher = regressor(), regressor(16)
-    distilled = Distilled(student, teacher, match_outputs(student))
+    distilled = Distilled(student, teacher, match_outputs(student, teacher))
     assert len(distilled.trainable_variables) == 4
     assert len(distilled.non_trainable_variables) == 4

@@ -1,0 +1,86 @@
+"""How far the outputs of a model are from those of its teacher."""
+
+import keras
+from keras import ops
+from keras import tree
+from keras.distillation import FeatureDistillation
+
+from keras_df.graph.outputs import activation_of
+from keras_df.graph.outputs import made_by
+from keras_df.graph.walk import graph_of
+from keras_df.graph.walk import is_graph
+
+PROBABILITIES = ("softmax", "sigmoid")
+
+
+def match_outputs(model, teacher):
+    """The mean squared error of every output, of probabilities in logits.
+
+    Probabilities differ little where logits differ much: with a thousand
+    classes, their squared error would teach next to nothing.
+
+    Args:
+        model: A Functional or Sequential model.
+        teacher: A model whose outputs mean the same.
+
+    Returns:
+        A `keras.distillation.DistillationLoss`.
+
+    Raises:
+        ValueError: If one has probabilities where the other has none.
+
+    Reference: Kim et al., Comparing Kullback-Leibler divergence and mean
+    squared error loss in knowledge distillation, 2021.
+    """
+    if is_graph(teacher):
+        pairs = zip(graph_of(model).outputs, graph_of(teacher).outputs)
+        for index, (output, other) in enumerate(pairs):
+            _check_alike(index, _activation(output), _activation(other))
+    outputs = graph_of(model).output
+    return FeatureDistillation(tree.map_structure(_error_of, outputs))
+
+
+def _activation(output):
+    return activation_of(made_by(output))
+
+
+def _check_alike(index, learned, taught):
+    if learned != taught and {learned, taught} & set(PROBABILITIES):
+        raise ValueError(
+            f"Output {index} of `teacher` ends in '{taught}', that of `model` "
+            f"in '{learned}', so their squared error means nothing. Say how "
+            "to compare them by `distillation`, or give both one activation."
+        )
+
+
+def _error_of(output):
+    activation = _activation(output)
+    if activation == "softmax":
+        axis = getattr(made_by(output), "axis", -1)
+        return _error_in(lambda x: _logits_of_classes(x, axis))
+    if activation == "sigmoid":
+        return _error_in(_logits_of_events)
+    return keras.losses.MeanSquaredError()
+
+
+def _error_in(logits):
+    def error(taught, learned):
+        return ops.square(logits(taught) - logits(learned))
+
+    return error
+
+
+def _logits_of_classes(probabilities, axis):
+    """Logits up to their mean, which a softmax does not keep."""
+    logits = _log(probabilities)
+    return logits - ops.mean(logits, axis, keepdims=True)
+
+
+def _logits_of_events(probabilities):
+    return _log(probabilities) - _log(1 - probabilities)
+
+
+def _log(probabilities):
+    # In float32, because half precision rounds small probabilities to zero.
+    probabilities = ops.cast(probabilities, "float32")
+    return ops.log(probabilities + keras.config.epsilon())
