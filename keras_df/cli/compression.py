@@ -86,6 +86,12 @@ def _add_training(parser):
         help="Where the cosine schedule of the fine-tuning starts.",
     )
     group.add_argument(
+        "--teacher",
+        choices=["original", "none"],
+        default="original",
+        help="Whether fine-tuning also learns the original's outputs.",
+    )
+    group.add_argument(
         "--loss",
         choices=[*CROSSENTROPIES, *REGRESSIONS],
         help="By default what the model's last activation and the targets "

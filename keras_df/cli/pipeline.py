@@ -62,7 +62,8 @@ def compress_to(folder, args, model, search, task, data):
         if args.finetune_epochs:
             say(args, f"Fine-tuning; it has {_scored(task, scores)}")
             with clock.measure("fine_tuning"):
-                _fine_tune(args, small, task, data)
+                teacher = model if args.teacher == "original" else None
+                _fine_tune(args, small, teacher, task, data)
             scores["fine-tuned"] = task.evaluate(small, data.test)
         say(args, f"Exporting and timing; it has {_scored(task, scores)}")
         small.save(os.path.join(folder, "small.keras"))
@@ -120,13 +121,14 @@ def _search(args, search, task, data):
     return recorder
 
 
-def _fine_tune(args, model, task, data):
+def _fine_tune(args, small, teacher, task, data):
     fine_tune(
-        model,
+        small,
         data.train,
         task.make_loss(),
         epochs=args.finetune_epochs,
         learning_rate=args.learning_rate,
+        teacher=teacher,
         metrics=[task.make_metric()],
         shuffle=False,
         verbose=verbosity(args),

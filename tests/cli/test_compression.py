@@ -102,6 +102,26 @@ def test_a_folder_of_images_and_int8(cli, model_file, tmp_path):
     assert steps[-1] == 2 * 3  # 22 training images in batches of 8
 
 
+@pytest.mark.parametrize("flags", [[], ["--teacher", "none"]])
+def test_the_original_teaches_unless_told_otherwise(
+    cli, files, tmp_path, monkeypatch, flags
+):
+    teachers = []
+
+    def record(small, *args, teacher, **options):
+        teachers.append(teacher)
+
+    monkeypatch.setattr("keras_df.cli.pipeline.fine_tune", record)
+    model, data = files
+    argv = ["compress", model, "--data", data, "--out", tmp_path / "small"]
+    found = cli.json(*argv, *FAST, *flags)
+    (teacher,) = teachers
+    if flags:
+        assert teacher is None
+    else:
+        assert kdf.count(teacher).macs == found["costs"]["macs"][0]
+
+
 def test_only_a_folder_of_its_own_is_replaced(
     cli, compressed, model_file, data_file
 ):
