@@ -113,7 +113,7 @@ def main(argv):
     report["accuracy_recalibrated"] = accuracy(small, x_test, y_test)
 
     print("4. Fine-tune it, as any Keras model.")
-    fine_tune(small, train, steps=100)
+    fine_tune(small, train, steps=100, teacher=model)
     report["accuracy_finetuned"] = accuracy(small, x_test, y_test)
 
     print("5. Export, verify and time it.")

@@ -153,6 +153,7 @@ def main(argv):
         data,
         LOSS,
         epochs=1,
+        teacher=model,
         metrics=["accuracy"],
         steps_per_epoch=FLAGS.finetune_steps,
         shuffle=False,
