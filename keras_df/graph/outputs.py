@@ -3,6 +3,7 @@
 import keras
 
 from keras_df.graph.walk import graph_of
+from keras_df.graph.walk import is_graph
 
 # What these layers return is as linear as what they take.
 _PASSIVE = (
@@ -23,7 +24,7 @@ def made_by(output):
         A `keras.Operation`.
     """
     history = output._keras_history
-    if isinstance(history.operation, keras.Model):
+    if is_graph(history.operation):
         inner = graph_of(history.operation).outputs
         return made_by(inner[history.tensor_index])
     return history.operation

@@ -40,3 +40,15 @@ def test_outputs_of_a_nested_model(index, expected):
 def test_outputs_of_a_nested_sequential_model():
     nested = keras.Sequential([keras.Input((4,)), layers.Dense(2, name="last")])
     assert made_by(nested(keras.Input((4,)))).name == "last"
+
+
+class Subclassed(keras.Model):
+    def call(self, x):
+        return keras.ops.softmax(x)
+
+
+def test_a_subclassed_model_is_a_layer_like_any_other():
+    head = Subclassed(name="head")
+    made = made_by(head(keras.Input((4,))))
+    assert made is head
+    assert activation_of(made) == "subclassed"
