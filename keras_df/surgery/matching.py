@@ -10,8 +10,6 @@ from keras_df.graph.outputs import made_by
 from keras_df.graph.walk import graph_of
 from keras_df.graph.walk import is_graph
 
-PROBABILITIES = ("softmax", "sigmoid")
-
 
 def match_outputs(model, teacher):
     """The mean squared error of every output, of probabilities in logits.
@@ -45,7 +43,7 @@ def _activation(output):
 
 
 def _check_alike(index, learned, taught):
-    if learned != taught and {learned, taught} & set(PROBABILITIES):
+    if learned != taught and {learned, taught} & set(_LOGITS):
         raise ValueError(
             f"Output {index} of `teacher` ends in '{taught}', that of `model` "
             f"in '{learned}', so their squared error means nothing. Say how "
@@ -54,18 +52,14 @@ def _check_alike(index, learned, taught):
 
 
 def _error_of(output):
-    activation = _activation(output)
-    if activation == "softmax":
-        axis = getattr(made_by(output), "axis", -1)
-        return _error_in(lambda x: _logits_of_classes(x, axis))
-    if activation == "sigmoid":
-        return _error_in(_logits_of_events)
-    return keras.losses.MeanSquaredError()
+    operation = made_by(output)
+    logits = _LOGITS.get(activation_of(operation))
+    if logits is None:
+        return keras.losses.MeanSquaredError()
+    axis = getattr(operation, "axis", -1)
 
-
-def _error_in(logits):
     def error(taught, learned):
-        return ops.square(logits(taught) - logits(learned))
+        return ops.square(logits(taught, axis) - logits(learned, axis))
 
     return error
 
@@ -76,7 +70,8 @@ def _logits_of_classes(probabilities, axis):
     return logits - ops.mean(logits, axis, keepdims=True)
 
 
-def _logits_of_events(probabilities):
+def _logits_of_events(probabilities, axis):
+    del axis  # Events do not exclude each other.
     return _log(probabilities) - _log(1 - probabilities)
 
 
@@ -84,3 +79,7 @@ def _log(probabilities):
     # In float32, because half precision rounds small probabilities to zero.
     probabilities = ops.cast(probabilities, "float32")
     return ops.log(probabilities + keras.config.epsilon())
+
+
+# Activation that makes probabilities -> function that takes logits back.
+_LOGITS = {"softmax": _logits_of_classes, "sigmoid": _logits_of_events}

@@ -2,6 +2,8 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from probability_helpers import centered
+from probability_helpers import softmax
 from search_helpers import separable_data
 from search_helpers import small_network
 from search_helpers import values
@@ -39,11 +41,6 @@ def predictions(model, x):
     return np.asarray(model.predict(x, verbose=0), float)
 
 
-def softmax(logits):
-    powers = np.exp(logits - logits.max(1, keepdims=True))
-    return powers / powers.sum(1, keepdims=True)
-
-
 def first_loss(student, data, loss, **options):
     """The loss of the first batch, which fine-tuning reports."""
     count = len(data[0])
@@ -71,10 +68,7 @@ def test_probabilities_are_taught_by_their_logits():
     y = np.arange(len(x)) % 3
     own, other = predictions(student, x), predictions(teacher, x)
     hard = -np.log(own[np.arange(len(y)), y]).mean()
-    logits = [
-        np.log(p) - np.log(p).mean(1, keepdims=True) for p in (own, other)
-    ]
-    soft = np.mean((logits[0] - logits[1]) ** 2)
+    soft = np.mean((centered(np.log(own)) - centered(np.log(other))) ** 2)
     actual = first_loss(student, (x, y), LOSS, teacher=teacher)
     np.testing.assert_allclose(actual, (hard + soft) / 2, rtol=1e-4)
 

@@ -2,6 +2,8 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from probability_helpers import centered
+from probability_helpers import softmax
 
 from keras_df.surgery.matching import match_outputs
 
@@ -15,12 +17,7 @@ def error(model, taught, learned):
     return float(loss.compute_loss(taught, learned))
 
 
-def softmax(logits, axis=-1):
-    powers = np.exp(logits - logits.max(axis, keepdims=True))
-    return powers / powers.sum(axis, keepdims=True)
-
-
-def pairs_of_logits(*shape):
+def pair_of_logits(*shape):
     rng = np.random.default_rng(0)
     return [rng.normal(size=shape).astype("float32") for _ in range(2)]
 
@@ -29,10 +26,9 @@ def pairs_of_logits(*shape):
 def test_probabilities_of_classes_are_compared_as_logits(classes):
     model = keras.Sequential([keras.Input((2,)), layers.Dense(classes)])
     model.add(layers.Activation("softmax"))
-    pair = pairs_of_logits(6, classes)
-    centered = [x - x.mean(1, keepdims=True) for x in pair]
-    expected = np.mean((centered[0] - centered[1]) ** 2)
-    actual = error(model, *map(softmax, pair))
+    first, second = pair_of_logits(6, classes)
+    expected = np.mean((centered(first) - centered(second)) ** 2)
+    actual = error(model, softmax(first), softmax(second))
     np.testing.assert_allclose(actual, expected, rtol=2e-3)
 
 
@@ -40,15 +36,14 @@ def test_classes_on_another_axis():
     model = keras.Sequential(
         [keras.Input((4, 5, 5)), layers.Softmax(axis=1, name="classes")]
     )
-    pair = pairs_of_logits(2, 4, 5, 5)
-    centered = [x - x.mean(1, keepdims=True) for x in pair]
-    expected = np.mean((centered[0] - centered[1]) ** 2)
-    actual = error(model, *(softmax(x, axis=1) for x in pair))
+    first, second = pair_of_logits(2, 4, 5, 5)
+    expected = np.mean((centered(first, 1) - centered(second, 1)) ** 2)
+    actual = error(model, softmax(first, 1), softmax(second, 1))
     np.testing.assert_allclose(actual, expected, rtol=1e-4)
 
 
 def test_probabilities_of_events_are_compared_as_logits():
-    first, second = pairs_of_logits(6, 4)
+    first, second = pair_of_logits(6, 4)
     model = ending_in(layers.Dense(4, "sigmoid"))
     actual = error(model, *(1 / (1 + np.exp(-x)) for x in (first, second)))
     expected = np.mean((first - second) ** 2)
@@ -56,7 +51,7 @@ def test_probabilities_of_events_are_compared_as_logits():
 
 
 def test_other_outputs_are_compared_as_they_are():
-    first, second = pairs_of_logits(6, 4)
+    first, second = pair_of_logits(6, 4)
     expected = np.mean((first - second) ** 2)
     np.testing.assert_allclose(
         error(ending_in(), first, second), expected, rtol=1e-5
@@ -86,6 +81,6 @@ def test_logits_are_not_compared_with_probabilities(model, teacher, words):
 
 def test_activations_that_make_no_probabilities_may_differ():
     relu = ending_in(layers.ReLU())
-    first, second = pairs_of_logits(6, 4)
+    first, second = pair_of_logits(6, 4)
     loss = match_outputs(ending_in(), relu).compute_loss(first, second)
     np.testing.assert_allclose(loss, np.mean((first - second) ** 2), rtol=1e-5)
