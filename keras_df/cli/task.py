@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_df.cli.console import UsageError
 from keras_df.cli.console import say
+from keras_df.graph.outputs import PROBABILITIES
 from keras_df.graph.outputs import activation_of
 from keras_df.graph.outputs import made_by
 from keras_df.graph.walk import graph_of
@@ -80,14 +81,14 @@ def find_task(args, model, data):
         UsageError: If the loss has to be named.
         ValueError: If the targets do not fit the model's output.
     """
-    operation = made_by(graph_of(model).outputs[0])
-    activation = activation_of(operation)
+    output = graph_of(model).outputs[0]
+    last, activation = made_by(output), activation_of(output)
     guessed = _guess(model, data, activation)
     loss = args.loss or guessed
     if loss is None:
         raise UsageError(
             f"Say which --loss the model was trained with. It ends in "
-            f"'{operation.name}', activation '{activation}'; the targets are "
+            f"'{last.name}', activation '{activation}'; the targets are "
             f"{_describe(data.train.element_spec[1])}."
         )
     from_logits = args.from_logits
@@ -99,7 +100,7 @@ def find_task(args, model, data):
     say(
         args,
         f"Loss: {loss}, from_logits={from_logits}. The model ends in "
-        f"'{operation.name}', activation '{activation}'; --loss and "
+        f"'{last.name}', activation '{activation}'; --loss and "
         "--from_logits say otherwise.",
     )
     return task
@@ -111,7 +112,7 @@ def _guess(model, data, activation):
     target = data.train.element_spec[1]
     shape = tuple(target.shape[1:])
     is_integer = target.dtype.is_integer or target.dtype.is_bool
-    if activation not in ("linear", "softmax", "sigmoid"):
+    if activation not in ("linear", *PROBABILITIES):
         return None
     if activation == "sigmoid":
         fits = shape in (output, output[:-1])

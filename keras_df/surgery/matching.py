@@ -33,13 +33,9 @@ def match_outputs(model, teacher):
     if is_graph(teacher):
         pairs = zip(graph_of(model).outputs, graph_of(teacher).outputs)
         for index, (output, other) in enumerate(pairs):
-            _check_alike(index, _activation(output), _activation(other))
+            _check_alike(index, activation_of(output), activation_of(other))
     outputs = graph_of(model).output
     return FeatureDistillation(tree.map_structure(_error_of, outputs))
-
-
-def _activation(output):
-    return activation_of(made_by(output))
 
 
 def _check_alike(index, learned, taught):
@@ -52,11 +48,10 @@ def _check_alike(index, learned, taught):
 
 
 def _error_of(output):
-    operation = made_by(output)
-    logits = _LOGITS.get(activation_of(operation))
+    logits = _LOGITS.get(activation_of(output))
     if logits is None:
         return keras.losses.MeanSquaredError()
-    axis = getattr(operation, "axis", -1)
+    axis = getattr(made_by(output), "axis", -1)
 
     def error(taught, learned):
         return ops.square(logits(taught, axis) - logits(learned, axis))

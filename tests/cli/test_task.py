@@ -50,6 +50,11 @@ ONE_HOT = np.eye(3, dtype="float32")[LABELS]
             ONE_HOT,
             Task("categorical_crossentropy", False),
         ),
+        (
+            network(3, "softmax", last=layers.Activation("linear")),
+            LABELS,
+            Task("sparse_categorical_crossentropy", False),
+        ),
         (network(), ONE_HOT, Task("categorical_crossentropy", True)),
         (
             network(1, "sigmoid"),

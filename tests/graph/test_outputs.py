@@ -28,7 +28,33 @@ def two_heads():
 )
 def test_activation_of_an_output(last, expected):
     output = last(keras.Input((4,)))
-    assert activation_of(made_by(output)) == expected
+    assert activation_of(output) == expected
+
+
+@pytest.mark.parametrize("first", ["softmax", "sigmoid", "linear", "relu"])
+@pytest.mark.parametrize(
+    "last",
+    [
+        layers.Reshape((16, 3)),
+        layers.Flatten(),
+        layers.GlobalAveragePooling2D(),
+        layers.Activation("linear", dtype="float32"),
+        layers.Identity(),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_probabilities_that_are_passed_on(first, last):
+    inputs = keras.Input((4, 4, 2))
+    output = last(layers.Conv2D(3, 1, activation=first)(inputs))
+    expected = "linear" if first == "relu" else first
+    assert activation_of(output) == expected
+
+
+def test_probabilities_that_a_nested_model_passes_on():
+    inner = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(6, "softmax"), layers.Reshape((2, 3))]
+    )
+    assert activation_of(inner(keras.Input((4,)))) == "softmax"
 
 
 @pytest.mark.parametrize("index, expected", [(0, "shares"), (1, "amount")])
@@ -49,6 +75,6 @@ class Subclassed(keras.Model):
 
 def test_a_subclassed_model_is_a_layer_like_any_other():
     head = Subclassed(name="head")
-    made = made_by(head(keras.Input((4,))))
-    assert made is head
-    assert activation_of(made) == "subclassed"
+    output = head(keras.Input((4,)))
+    assert made_by(output) is head
+    assert activation_of(output) == "subclassed"

@@ -42,6 +42,17 @@ def test_classes_on_another_axis():
     np.testing.assert_allclose(actual, expected, rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    "last", [layers.Reshape((25, 4)), layers.Activation("linear")]
+)
+def test_classes_that_a_layer_passes_on(last):
+    model = keras.Sequential([keras.Input((5, 5, 4)), layers.Softmax(), last])
+    first, second = pair_of_logits(2, *model.outputs[0].shape[1:])
+    expected = np.mean((centered(first) - centered(second)) ** 2)
+    actual = error(model, softmax(first), softmax(second))
+    np.testing.assert_allclose(actual, expected, rtol=1e-4)
+
+
 def test_probabilities_of_events_are_compared_as_logits():
     first, second = pair_of_logits(6, 4)
     model = ending_in(layers.Dense(4, "sigmoid"))
