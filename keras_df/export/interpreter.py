@@ -20,7 +20,9 @@ def make_interpreter(content, threads=1):
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError:
-        from tensorflow.lite import Interpreter
+        import tensorflow as tf
+
+        Interpreter = tf.lite.Interpreter
     return Interpreter(model_content=content, num_threads=threads)
 
 

@@ -1,6 +1,7 @@
 """measure_latency: a table of what each layer costs on LiteRT."""
 
 import functools
+import importlib.util
 
 import keras
 import numpy as np
@@ -61,6 +62,7 @@ def measure_latency(
         A `LatencyTable` for `keras_df.Latency`.
 
     Raises:
+        ImportError: If SciPy, of the extra `keras_df[litert]`, is missing.
         RuntimeError: If Keras does not run on TensorFlow.
         ValueError: If a layer has its channels first, or a number is not a
             positive integer.
@@ -76,6 +78,10 @@ def measure_latency(
     ```
     """
     require_tensorflow("Measuring latency")
+    if importlib.util.find_spec("scipy") is None:
+        raise ImportError(
+            "Measuring latency needs SciPy: `pip install keras_df[litert]`."
+        )
     check_positive_integer("threads", threads)
     check_positive_integer("repeats", repeats)
     if filepath is not None:

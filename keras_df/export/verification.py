@@ -4,9 +4,12 @@ import keras
 import numpy as np
 from keras import tree
 
+from keras_df.graph.analysis import UNKNOWN_SIZE
 from keras_df.graph.walk import graph_of
 
 BATCH = 4
+SHORT = 32
+"""Unknown size of what is no image, such as the length of a sequence."""
 
 
 def require_tensorflow(what):
@@ -24,7 +27,8 @@ def example_inputs(model, batch_size=BATCH):
     """Makes random inputs for a model.
 
     Args:
-        model: `keras.Model`. Unknown sizes beside the batch become 32.
+        model: `keras.Model`. Unknown sizes beside the batch become 224 in
+            images, 32 elsewhere.
         batch_size: Number of samples.
 
     Returns:
@@ -33,7 +37,10 @@ def example_inputs(model, batch_size=BATCH):
     rng = np.random.default_rng(0)
     arrays = []
     for tensor in graph_of(model).inputs:
-        shape = [32 if size is None else size for size in tensor.shape[1:]]
+        shape = tensor.shape[1:]
+        # Deep networks leave nothing of a small image.
+        unknown = UNKNOWN_SIZE if len(shape) == 3 else SHORT
+        shape = [unknown if size is None else size for size in shape]
         array = rng.uniform(size=(batch_size, *shape))
         arrays.append(array.astype(tensor.dtype))
     return arrays

@@ -1,9 +1,19 @@
+import sys
+
 import numpy as np
 
 from keras_df.export import litert
 from keras_df.export.interpreter import make_interpreter
 from keras_df.export.interpreter import ordered_inputs
 from keras_df.export.interpreter import run
+
+
+def test_tensorflow_interprets_where_nothing_else_is_installed(
+    chain_model, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
+    assert litert(chain_model, tmp_path / "model.tflite") < 1e-4
 
 
 class Described:

@@ -60,12 +60,15 @@ def test_example_inputs_fit_the_model():
         inputs := [
             keras.Input((None, 4, 3)),
             keras.Input((5,), dtype="int32"),
+            keras.Input((None, 2)),
         ],
-        [layers.ReLU()(inputs[0]), layers.Embedding(4, 2)(inputs[1])],
+        [layers.ReLU()(inputs[0]), layers.Embedding(4, 2)(inputs[1])]
+        + [layers.ReLU()(inputs[2])],
     )
-    images, numbers = example_inputs(model)
-    assert (images.shape, images.dtype) == ((4, 32, 4, 3), "float32")
+    images, numbers, sequences = example_inputs(model)
+    assert (images.shape, images.dtype) == ((4, 224, 4, 3), "float32")
     assert (numbers.shape, numbers.dtype) == ((4, 5), "int32")
+    assert sequences.shape == (4, 32, 2)
 
 
 def test_expected_outputs_are_those_of_inference(two_inputs):
