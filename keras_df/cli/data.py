@@ -66,8 +66,11 @@ def load_data(args, model, targets=True):
         train, test = _arrays(args, shape, targets)
     elif os.path.isdir(args.data):
         train, test = _images(args, shape)
-    elif os.sep in args.data:
-        raise UsageError(f"There is no '{args.data}'.")
+    elif os.path.isfile(args.data):
+        raise UsageError(
+            f"'{args.data}' cannot be read: of files, --data takes .npz with "
+            "arrays x and y."
+        )
     else:
         train, test = _tensorflow_dataset(args, shape)
     dtype = graph.inputs[0].dtype
@@ -160,9 +163,27 @@ def _images(args, shape):
     tests = (os.path.join(args.data, name) for name in TEST_NAMES)
     test = next(filter(os.path.isdir, tests), None)
     if os.path.isdir(train) and test:
+        options["class_names"] = _classes(train, test)
         return read(train, **options), read(test, **options, shuffle=False)
+    folder = train if _folders(args.data) == ["train"] else args.data
     split = {"validation_split": args.validation_split, "subset": "both"}
-    return read(args.data, **options, **split)
+    return read(folder, **options, **split)
+
+
+def _classes(train, test):
+    """Classes of the training images, which the test images must have too."""
+    classes, others = _folders(train), _folders(test)
+    if classes != others:
+        raise UsageError(
+            f"'{train}' has the classes {classes}, '{test}' has {others}. Both "
+            "need a folder for every class, if need be an empty one."
+        )
+    return classes
+
+
+def _folders(folder):
+    found = (x.name for x in os.scandir(folder) if x.is_dir())
+    return sorted(name for name in found if not name.startswith("."))
 
 
 def _tensorflow_dataset(args, shape):
@@ -177,9 +198,10 @@ def _tensorflow_dataset(args, shape):
         ) from error
     try:
         builder = tfds.builder(args.data, data_dir=args.data_dir)
-    except tfds.core.DatasetNotFoundError as error:
+    except (tfds.core.DatasetNotFoundError, ValueError) as error:
         raise UsageError(
-            f"'{args.data}' is no file, no folder, and no TensorFlow data set."
+            f"'{args.data}' is no file, no folder, and no TensorFlow data set "
+            f"that can be found: {error}"
         ) from error
     if args.download:
         builder.download_and_prepare()

@@ -141,6 +141,24 @@ def test_a_folder_with_training_and_test_images(tmp_path):
     assert gathered(data.test)[1].tolist() == [0, 1]
 
 
+def test_test_images_count_classes_as_training_images_do(tmp_path):
+    save_images(tmp_path / "photos/train")
+    save_images(tmp_path / "photos/val", classes=["dog"])
+    with pytest.raises(UsageError, match="for every class"):
+        load_data(flags(tmp_path / "photos"), network())
+    (tmp_path / "photos/val/cat").mkdir()
+    data = load_data(flags(tmp_path / "photos"), network())
+    assert set(gathered(data.test)[1]) == {1}
+
+
+def test_training_images_alone_are_split(tmp_path):
+    save_images(tmp_path / "photos/train")
+    data = load_data(flags(tmp_path / "photos"), network())
+    assert len(gathered(data.train)[1]) == 9
+    assert len(gathered(data.test)[1]) == 1
+    assert set(gathered(data.train)[1]) == {0, 1}
+
+
 def test_images_for_any_size_need_one(tmp_path):
     save_images(tmp_path / "photos")
     model = network((None, None, 3))
@@ -192,6 +210,12 @@ def test_wrong_flags_are_refused(argv):
         load_data(flags(*argv), network())
 
 
+def test_a_file_of_another_kind_is_refused(tmp_path):
+    (tmp_path / "train.csv").write_text("1,2")
+    with pytest.raises(UsageError, match="train.csv' cannot be read: .*npz"):
+        load_data(flags(tmp_path / "train.csv"), network())
+
+
 def test_a_model_with_two_inputs_is_refused():
     inputs = [keras.Input((3,)), keras.Input((3,))]
     model = keras.Model(inputs, layers.Dense(2)(layers.Add()(inputs)))
@@ -224,6 +248,8 @@ def test_a_tensorflow_data_set(tmp_path):
     [
         ("mnist", "not prepared.*--download"),
         ("nmist", "no TensorFlow data set"),
+        ("imagenette/160px-v2", "not prepared"),
+        ("imagenette/1px", "no TensorFlow data set that can be found.*1px"),
     ],
 )
 def test_a_tensorflow_data_set_that_is_not_there(name, message, tmp_path):
