@@ -60,6 +60,9 @@ class Task:
 
     def make_metric(self):
         """Returns the metric, as `Model.compile` takes it."""
+        if self.loss in REGRESSIONS:
+            function = getattr(keras.losses, self.loss)
+            return keras.metrics.MeanMetricWrapper(function, self.loss)
         if self.loss != "binary_crossentropy":
             return self.metric
         threshold = 0.0 if self.from_logits else 0.5

@@ -7,6 +7,7 @@ from keras import layers
 
 from keras_df.cli.console import UsageError
 from keras_df.cli.data import Data
+from keras_df.cli.task import REGRESSIONS
 from keras_df.cli.task import Task
 from keras_df.cli.task import find_task
 
@@ -111,8 +112,19 @@ def test_scores_are_those_of_the_metric():
     targets = np.array([[1.0], [1.0], [0.0], [1.0]])
     # The logit 0.2 says 1, though it is below one half.
     assert binary.evaluate(model, data(targets).test) == 0.75
-    regression = Task("mean_squared_error")
-    expected = np.mean((targets - 0.2) ** 2)
-    found = regression.evaluate(model, data(targets).test)
-    assert found == pytest.approx(expected, 1e-5)
-    assert regression.metric == "mean_squared_error"
+
+
+@pytest.mark.parametrize("loss", REGRESSIONS)
+def test_scores_of_a_regression_are_its_losses(loss):
+    model = network(1)
+    model.layers[0].set_weights([np.zeros((4, 1)), np.full(1, 0.2)])
+    targets = np.array([[1.0], [3.0], [0.0], [1.0]])
+    error = np.abs(targets - 0.2)
+    expected = {
+        "mean_squared_error": error**2,
+        "mean_absolute_error": error,
+        "huber": np.where(error < 1, error**2 / 2, error - 0.5),
+    }[loss]
+    found = Task(loss).evaluate(model, data(targets).test)
+    assert found == pytest.approx(np.mean(expected), 1e-5)
+    assert Task(loss).metric == loss
