@@ -107,6 +107,7 @@ def _add_training(parser):
     logits.add_argument(
         "--no_from_logits",
         action="store_false",
+        default=None,
         dest="from_logits",
         help="The model returns probabilities.",
     )
@@ -122,7 +123,7 @@ def run_compress(args):
         data = load_data(args, model)
         task = find_task(args, model, data)
         keras.utils.set_random_seed(args.seed)
-        budget = make_budget(args, model)
+        budget = make_budget(args, model, args.threads)
         search = SearchModel(model, budget, constraints)
         report = compress_to(folder, args, model, search, task, data)
     files = {name: os.path.join(args.out, name) for name in FILES}

@@ -22,6 +22,7 @@ from keras_df.version import __version__
 EPILOG = """examples:
   keras-df inspect model.keras
   keras-df compress model.keras --data train.npz --budget 0.5 --out small
+  keras-df export model.keras original.tflite
   keras-df benchmark original.tflite small/small.tflite
   keras-df compress --help
 

@@ -48,11 +48,16 @@ def make_constraints(args):
         )
 
 
-def make_budget(args, model):
+def make_budget(args, model, threads=1):
     """Makes the budget of the flags of `add_budget`, None if there is none.
 
-    For a latency without a table, one is measured.
+    For a latency without a table, one is measured, with so many threads.
     """
+    if args.latency_table and args.resource != "latency":
+        raise UsageError(
+            "--latency_table is for --resource latency. Received: --resource "
+            f"{args.resource}"
+        )
     if args.budget is None:
         return None
     if args.resource != "latency":
@@ -64,7 +69,7 @@ def make_budget(args, model):
         table = LatencyTable.load(existing(args.latency_table))
     else:
         say(args, "Measuring what the layers cost on this machine")
-        table = measure_latency(model, verbose=not args.quiet)
+        table = measure_latency(model, threads=threads, verbose=not args.quiet)
     return Latency(args.budget, table)
 
 

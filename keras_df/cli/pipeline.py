@@ -12,6 +12,7 @@ from keras_df.cli.console import verbosity
 from keras_df.cli.options import precision
 from keras_df.export import benchmark
 from keras_df.export import litert
+from keras_df.files import replacing
 from keras_df.files import write_json
 from keras_df.report import Outcome
 from keras_df.report import SearchRecorder
@@ -29,6 +30,8 @@ FILES = (
     "report.json",
 )
 """What the command writes into its folder."""
+KEPT = ("plan.json", "small.keras")
+"""What took long to make, and outlives a failure."""
 
 
 def compress_to(folder, args, model, search, task, data):
@@ -46,15 +49,18 @@ def compress_to(folder, args, model, search, task, data):
         The report, a dict of plain values.
     """
     clock = _Clock()
+    old, new = (
+        os.path.join(folder, f"{x}.tflite") for x in ("original", "small")
+    )
     # What cannot be exported is better known before a long search.
-    old = os.path.join(folder, "original.tflite")
-    litert(model, old)
+    for quantize in dict.fromkeys((precision(args), None)):
+        litert(model, old, quantize, data.train)
     scores = {"original": task.evaluate(model, data.test)}
     say(args, f"Searching; the original has {_scored(task, scores)}")
     with clock.measure("search"):
         recorder = _search(args, search, task, data)
     plan = search.plan()
-    with _kept_on_failure(args, plan):
+    with _kept_on_failure(args, folder):
         plan.save(os.path.join(folder, "plan.json"))
         small = compress(model, plan, calibration=data.train)
         recalibrate(small, data.train)
@@ -65,9 +71,9 @@ def compress_to(folder, args, model, search, task, data):
                 teacher = model if args.teacher == "original" else None
                 _fine_tune(args, small, teacher, task, data)
             scores["fine-tuned"] = task.evaluate(small, data.test)
+        with replacing(os.path.join(folder, "small.keras")) as path:
+            small.save(path)
         say(args, f"Exporting and timing; it has {_scored(task, scores)}")
-        small.save(os.path.join(folder, "small.keras"))
-        new = os.path.join(folder, "small.tflite")
         difference = litert(small, new, precision(args), data.train)
         sizes, timings = _measure(args, old, new)
         os.remove(old)
@@ -93,15 +99,19 @@ def _scored(task, scores):
 
 
 @contextlib.contextmanager
-def _kept_on_failure(args, plan):
-    """Saves the plan of a search beside the folder if what follows fails."""
+def _kept_on_failure(args, folder):
+    """Moves the plan and the network beside the folder if all else fails."""
     try:
         yield
     except BaseException:
         moment = time.strftime("%Y%m%d-%H%M%S")
-        path = f"{os.path.abspath(args.out)}-plan-{moment}.json"
-        plan.save(path)
-        say(args, f"The plan of the search is kept in '{path}'.")
+        for name in KEPT:
+            done = os.path.join(folder, name)
+            if os.path.exists(done):
+                stem, ending = os.path.splitext(name)
+                path = f"{os.path.abspath(args.out)}-{stem}-{moment}{ending}"
+                os.replace(done, path)
+                say(args, f"What was done is kept in '{path}'.")
         raise
 
 

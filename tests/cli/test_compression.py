@@ -171,6 +171,7 @@ def test_a_latency_that_is_measured(cli, model_file, data_file, tmp_path):
         ("--data {data} --out {tmp}/small --finetune_epochs -1", "finetune"),
         ("--data {data} --out {tmp}/small --budget 0", "positive"),
         ("--data {data} --out {tmp}/small --threads 0", "threads"),
+        ("--data {data} --out {tmp}/small --latency_table t", "--resource"),
     ],
 )
 def test_wrong_command_lines_write_nothing(
@@ -190,15 +191,18 @@ def test_progress_is_told_on_stderr(cli, model_file, data_file, tmp_path):
     assert "from_logits=True" in err and "'logits'" in err
 
 
+@pytest.mark.parametrize("precision", ["float32", "int8"])
 def test_what_cannot_be_exported_is_known_before_the_search(
-    cli, model_file, data_file, tmp_path, monkeypatch
+    cli, model_file, data_file, tmp_path, monkeypatch, precision
 ):
-    def fail(*args):
-        raise RuntimeError("no such operator")
+    def fail(model, path, quantize, calibration):
+        if (quantize or "float32") == precision:
+            raise RuntimeError("no such operator")
 
     monkeypatch.setattr("keras_df.cli.pipeline.litert", fail)
     monkeypatch.setattr("keras_df.cli.pipeline._search", pytest.fail)
     argv = ["compress", model_file, "--data", data_file]
+    argv += ["--quantize", precision]
     assert "operator" in cli.refuse(1, *argv, "--out", tmp_path / "small")
     assert not os.listdir(tmp_path)
 
@@ -217,6 +221,23 @@ def test_a_plan_survives_a_failure_after_the_search(
     assert str(kept) in err and err.endswith("out of memory\n")
     plan = kdf.CompressionPlan.load(kept)
     plan.validate(keras.saving.load_model(model_file))
+
+
+def test_a_network_survives_a_failure_after_the_fine_tuning(
+    cli, model_file, data_file, tmp_path, monkeypatch
+):
+    def fail(*args):
+        raise RuntimeError("disk full")
+
+    monkeypatch.setattr("keras_df.cli.pipeline.html", fail)
+    argv = ["compress", model_file, "--data", data_file, *FAST]
+    _, _, err = cli.run(*argv, "--out", tmp_path / "small")
+    plan, network = sorted(tmp_path.iterdir())
+    assert (plan.suffix, network.name[:12]) == (".json", "small-small-")
+    assert str(network) in err
+    plan = kdf.CompressionPlan.load(plan)
+    small = keras.saving.load_model(network)
+    assert kdf.count(small).flops == plan.costs["flops"][1]
 
 
 def test_another_backend_is_refused_before_the_search(
