@@ -15,7 +15,8 @@ class Schedule(keras.layers.Layer):
     """
 
     def __init__(self, config, **kwargs):
-        super().__init__(**kwargs)
+        # Steps are counted: half precision knows few whole numbers.
+        super().__init__(dtype="float32", **kwargs)
         self.config = config
         self.step = self._number("step")
         self.horizon = self._number("horizon", "ones")
