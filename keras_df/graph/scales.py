@@ -56,4 +56,4 @@ def _scale(norm):
     if norm.scale:
         scale = scale * np.abs(np.asarray(norm.gamma, float))
     # An output that the normalization silences still needs a finite inverse.
-    return np.maximum(scale, 1e-3 * scale.max())
+    return np.maximum(scale, 1e-3 * scale.max() or 1.0)
