@@ -167,6 +167,7 @@ def _rows_read(layer, tensor, enough):
 
 
 def _channel_rows(layer, tensor):
+    tensor = ops.convert_to_tensor(tensor, sparse=False)
     if isinstance(layer, layers.SeparableConv2D):
         tensor = ops.depthwise_conv(
             tensor,
