@@ -119,7 +119,7 @@ class CachedRelaxation(keras.layers.Layer):
             factors = factorize(
                 wrapper.view,
                 wrapper.kernel,
-                wrapper.moment_array,
+                wrapper.metric,
                 _by_axis(wrapper.view, now[channels]),
             )
             factors = from_first_host(factors)

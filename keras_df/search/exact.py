@@ -48,7 +48,7 @@ class ExactRelaxation(keras.layers.Layer):
         for wrapper, (root, inverse) in zip(self._wrappers, self._roots):
             if root is None:
                 continue
-            values, vectors = np.linalg.eigh(wrapper.moment_array)
+            values, vectors = np.linalg.eigh(wrapper.metric.moment)
             scales = np.sqrt(np.maximum(values, 1e-12))
             root.assign((vectors * scales) @ vectors.T)
             inverse.assign((vectors / scales) @ vectors.T)
@@ -70,13 +70,11 @@ class ExactRelaxation(keras.layers.Layer):
             matrix = rows[:, None] * view.matrix(wrapper.kernel)
             gate = _Gate(self.config, thresholds[len(ranks)], steepness)
             if self.config.spectra == "svd":
-                matrix, rank = _by_svd(view, matrix, columns, roots, gate)
+                matrix, rank = _by_svd(wrapper, matrix, columns, roots, gate)
             elif view.is_wide:
-                matrix, rank = _wide(view, matrix, columns, roots, gate)
+                matrix, rank = _wide(wrapper, matrix, columns, roots, gate)
             else:
-                matrix, rank = _tall(
-                    view, matrix, columns, wrapper.moment, gate
-                )
+                matrix, rank = _tall(wrapper, matrix, columns, gate)
             kernels.append(view.kernel(matrix))
             ranks.append(rank)
         return kernels, ops.stack(ranks) if ranks else ops.zeros((0,))
@@ -127,20 +125,21 @@ class _Gate:
         return df_ops.apply_gains(spectrum, gains, slopes), rank
 
 
-def _tall(view, matrix, columns, moment, gate):
+def _tall(wrapper, matrix, columns, gate):
     """Thresholds `matrix * columns` in the metric of the inputs."""
-    scaled = columns * view.scale
-    gram = ops.matmul(ops.transpose(matrix), _weigh(moment, matrix))
+    scaled = columns * wrapper.scale
+    weighted = _weigh(wrapper.moment, matrix)
+    gram = ops.matmul(ops.transpose(matrix), weighted)
     gains, rank = gate.threshold(scaled[:, None] * gram * scaled)
-    right = scaled[:, None] * gains / view.scale
+    right = scaled[:, None] * gains / wrapper.scale
     return ops.matmul(matrix, right), rank
 
 
-def _wide(view, matrix, columns, roots, gate):
+def _wide(wrapper, matrix, columns, roots, gate):
     """The same, through the Gram matrix of the rows."""
     root, inverse = roots
     weighted = _weigh(root, matrix)
-    squares = ops.square(columns * view.scale)
+    squares = ops.square(columns * wrapper.scale)
     gains, rank = gate.threshold(
         ops.matmul(weighted * squares, ops.transpose(weighted))
     )
@@ -150,14 +149,14 @@ def _wide(view, matrix, columns, roots, gate):
     return ops.matmul(left, matrix) * columns, rank
 
 
-def _by_svd(view, matrix, columns, roots, gate):
+def _by_svd(wrapper, matrix, columns, roots, gate):
     """The same, by a singular value decomposition and automatic gradients."""
     root, inverse = roots
-    weighted = _weigh(root, matrix) * (columns * view.scale)
+    weighted = _weigh(root, matrix) * (columns * wrapper.scale)
     u, sigma, vt = ops.svd(weighted, full_matrices=False)
     shrunk, rank = gate.shrink(sigma)
     thresholded = ops.matmul(u * shrunk, vt)
-    return _weigh(inverse, thresholded) / view.scale, rank
+    return _weigh(inverse, thresholded) / wrapper.scale, rank
 
 
 def _weigh(moment, matrix):

@@ -11,6 +11,20 @@ SMALLEST_MASK = 1e-3
 """Masks below this are factored as if they were this, never divided by 0."""
 
 
+class Metric(NamedTuple):
+    """How much an error of a kernel counts.
+
+    Attributes:
+        moment: Array of shape `(moment_size, moment_size)`, the second moment
+            of the layer's inputs, or None for one that is the identity.
+        scale: Array of shape `(columns,)`, or a number: how much each column
+            counts.
+    """
+
+    moment: np.ndarray | None
+    scale: np.ndarray
+
+
 class Factors(NamedTuple):
     """A masked kernel's matrix `left @ right`, by singular directions.
 
@@ -29,13 +43,13 @@ class Factors(NamedTuple):
     slopes: np.ndarray
 
 
-def factorize(view, kernel, moment, masks):
+def factorize(view, kernel, metric, masks):
     """Decomposes a masked kernel through the Gram matrix of its small side.
 
     Args:
         view: `KernelView` with a scheme.
         kernel: Float32 array, the layer's kernel.
-        moment: Array of shape `(moment_size, moment_size)`, or None.
+        metric: `Metric`.
         masks: Dict from each masked axis of the kernel to a float32 array
             with one value in `(0, 1]` per channel.
 
@@ -46,9 +60,7 @@ def factorize(view, kernel, moment, masks):
     """
     rows, columns, matrix = _masked(view, kernel, masks)
     decompose = _wide if view.is_wide else _tall
-    factors, of_rows, of_columns = decompose(
-        matrix, columns, view.scale, moment
-    )
+    factors, of_rows, of_columns = decompose(matrix, columns, metric)
     slopes = {
         **_per_channel(view, view.rows, of_rows / rows[:, None]),
         **_per_channel(view, view.columns, of_columns / columns[:, None]),
@@ -57,18 +69,18 @@ def factorize(view, kernel, moment, masks):
     return Factors(*factors, stacked.T)
 
 
-def singular_values(view, kernel, moment, masks):
+def singular_values(view, kernel, metric, masks):
     """The `sigma` of `factorize` alone, which is faster.
 
     Args:
-        view, kernel, moment, masks: As for `factorize`; masks may be 0.
+        view, kernel, metric, masks: As for `factorize`; masks may be 0.
 
     Returns:
         Float32 array of shape `(n,)`, ascending.
     """
     _, columns, matrix = _masked(view, kernel, masks)
     gram = _wide_gram if view.is_wide else _tall_gram
-    gram, *_ = gram(matrix, columns * view.scale, moment)
+    gram, *_ = gram(matrix, columns * metric.scale, metric.moment)
     return np.sqrt(np.maximum(np.linalg.eigvalsh(gram), 0))
 
 
@@ -90,12 +102,12 @@ def _tall_gram(matrix, weights, moment):
     return weights[:, None] * (matrix.T @ weighted) * weights, weighted
 
 
-def _tall(matrix, columns, scale, moment):
-    weights = columns * scale
-    gram, weighted = _tall_gram(matrix, weights, moment)
+def _tall(matrix, columns, metric):
+    weights = columns * metric.scale
+    gram, weighted = _tall_gram(matrix, weights, metric.moment)
     sigma, vectors = _spectrum(gram)
     mixing = weights[:, None] * vectors
-    left, right = matrix @ mixing, (vectors / _column(scale)).T
+    left, right = matrix @ mixing, (vectors / _column(metric.scale)).T
     of_rows = left * (weighted @ mixing) / _floored(sigma)
     return (left, right, sigma), of_rows, sigma * vectors**2
 
@@ -108,15 +120,20 @@ def _wide_gram(matrix, weights, moment):
     return weighted @ weighted.T, weighted, root
 
 
-def _wide(matrix, columns, scale, moment):
-    gram, weighted, root = _wide_gram(matrix, columns * scale, moment)
+def _wide(matrix, columns, metric):
+    weights = columns * metric.scale
+    gram, weighted, root = _wide_gram(matrix, weights, metric.moment)
     sigma, vectors = _spectrum(gram)
     directions = vectors.T @ weighted
     left, dual = vectors, vectors
     if root is not None:
         left, dual = weigh(np.linalg.inv(root), left), weigh(root.T, dual)
     of_columns = (directions**2).T / _floored(sigma)
-    return (left, directions / scale, sigma), sigma * left * dual, of_columns
+    return (
+        (left, directions / metric.scale, sigma),
+        sigma * left * dual,
+        of_columns,
+    )
 
 
 def _spectrum(gram):

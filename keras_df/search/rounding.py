@@ -56,7 +56,7 @@ def masked_spectra(wrappers, mask):
             yield np.empty(0)
             continue
         masks = {axis: mask[units] for axis, units in view.axes.items()}
-        yield singular_values(view, wrapper.kernel, wrapper.moment_array, masks)
+        yield singular_values(view, wrapper.kernel, wrapper.metric, masks)
 
 
 def disagreements(plan, shares):

@@ -1,7 +1,10 @@
 """CompressibleLayer: a frozen layer that runs with a relaxed kernel."""
 
 import keras
+import numpy as np
 from keras import ops
+
+from keras_df.search.factors import Metric
 
 
 class CompressibleLayer(keras.layers.Wrapper):
@@ -19,7 +22,19 @@ class CompressibleLayer(keras.layers.Wrapper):
             layer, name=layer.name, dtype="float32", autocast=False, **kwargs
         )
         self.view = view
+        self.supports_masking = layer.supports_masking
         self._relaxed = None
+        self._scale = None
+        if np.ndim(view.scale):
+            # A search that is loaded starts from a model without weights.
+            self._scale = self.add_weight(
+                shape=view.scale.shape,
+                initializer="ones",
+                trainable=False,
+                name="scale",
+                dtype="float32",
+            )
+            self._scale.assign(view.scale)
         self.moment = None
         if view.moment_size is not None:
             self.moment = self.add_weight(
@@ -41,11 +56,18 @@ class CompressibleLayer(keras.layers.Wrapper):
         return ops.cast(self._variable.value, "float32")
 
     @property
-    def moment_array(self):
-        """The second moment of the layer's inputs, an array or None."""
-        if self.moment is None:
-            return None
-        return ops.convert_to_numpy(self.moment)
+    def scale(self):
+        """How much each output counts, a tensor, or 1 for all alike."""
+        return np.float32(1.0) if self._scale is None else self._scale.value
+
+    @property
+    def metric(self):
+        """The `Metric` that the kernel is decomposed in."""
+        moment = self.moment
+        return Metric(
+            None if moment is None else ops.convert_to_numpy(moment),
+            ops.convert_to_numpy(self.scale),
+        )
 
     @property
     def _variable(self):
@@ -59,6 +81,9 @@ class CompressibleLayer(keras.layers.Wrapper):
         then less than to multiply out the kernel.
         """
         return type(self.layer) is keras.layers.Dense
+
+    def compute_output_spec(self, *args, **kwargs):
+        return self.layer.compute_output_spec(*args, **kwargs)
 
     def use(self, kernel):
         """Sets the kernel that the next calls run with; None to forget it."""

@@ -43,7 +43,7 @@ def by_axis(wrapper, mask):
 
 def weighted_matrix(wrapper, moment, mask):
     """The masked kernel in the metric of its inputs and outputs."""
-    matrix = masked_matrix(wrapper, mask) * wrapper.view.scale
+    matrix = masked_matrix(wrapper, mask) * wrapper.metric.scale
     if moment is None:
         return matrix
     blocks = np.eye(len(matrix) // len(moment))
@@ -54,7 +54,7 @@ def arguments(wrapper, mask):
     return (
         wrapper.view,
         wrapper.kernel,
-        wrapper.moment_array,
+        wrapper.metric,
         by_axis(wrapper, mask),
     )
 
@@ -75,7 +75,7 @@ def test_dropping_directions_is_the_best_approximation(case):
     factors = factorize(*arguments(wrapper, mask))
     approximation = factors.left[:, 2:] @ factors.right[2:]
     error = masked_matrix(wrapper, mask) - approximation
-    error = error * wrapper.view.scale
+    error = error * wrapper.metric.scale
     if moment is not None:
         blocks = np.eye(len(error) // len(moment))
         error = np.kron(blocks, root_of(moment)) @ error

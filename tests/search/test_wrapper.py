@@ -26,9 +26,9 @@ def test_the_layer_runs_with_the_relaxed_kernel_and_keeps_its_own():
 
 def test_a_moment_is_a_weight_that_starts_as_the_identity():
     wrapper, _ = wrapped(separable_layer(), moment_size=10)
-    np.testing.assert_array_equal(wrapper.moment_array, np.eye(10))
+    np.testing.assert_array_equal(wrapper.metric.moment, np.eye(10))
     assert any(weight is wrapper.moment for weight in wrapper.weights)
-    assert wrapped(separable_layer())[0].moment_array is None
+    assert wrapped(separable_layer())[0].metric.moment is None
 
 
 @pytest.mark.parametrize("shape", [(4, 5), (4, 3, 5)])
