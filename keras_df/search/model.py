@@ -30,6 +30,7 @@ from keras_df.search.config import SearchConfig
 from keras_df.search.exact import ExactRelaxation
 from keras_df.search.latest import Latest
 from keras_df.search.network import build_network
+from keras_df.search.network import unchanged
 from keras_df.search.replicas import check_strategy
 from keras_df.search.replicas import replica_id
 from keras_df.search.resume import ResumableModel
@@ -104,11 +105,13 @@ class SearchModel(ResumableModel):
         self.config = config or SearchConfig()
         self._graph = graph
         self._allocator = Allocator(graph, self.budgets, self.constraints)
-        self._architecture = json.dumps(_architecture(model))
+        self._architecture = _architecture(model)
         self.schedule = Schedule(self.config, name="schedule")
-        self.network, self.wrappers = build_network(
+        self.network, self.wrappers, shared = build_network(
             model, graph, self._allocator.cost, self.config
         )
+        # A list would be tracked, and its variables trained.
+        self._leaving_the_model_alone = functools.partial(unchanged, shared)
         self._build_parameters()
         self._penalties = {}
         self._trackers = {
@@ -371,7 +374,8 @@ class SearchModel(ResumableModel):
         arguments["callbacks"] = with_own_callbacks(
             arguments.get("callbacks"), self
         )
-        return super().fit(**arguments)
+        with self._leaving_the_model_alone():
+            return super().fit(**arguments)
 
     def _calibrate(self, data, batch_size):
         """Measures the inputs once; returns data with nothing lost."""
@@ -409,6 +413,11 @@ class SearchModel(ResumableModel):
         return dataclasses.replace(plan, notes=[*plan.notes, *notes])
 
     def get_config(self):
+        if isinstance(self._architecture, Exception):
+            raise NotImplementedError(
+                "The search cannot be saved, because its model cannot: "
+                f"{self._architecture} Its weights can, by `save_weights`."
+            ) from self._architecture
         serialize = keras.saving.serialize_keras_object
         return {
             "name": self.name,
@@ -443,10 +452,16 @@ def _without(variables, excluded):
 
 
 def _architecture(model):
-    """A model's layers, without the loss and optimizer it was trained with."""
-    config = keras.saving.serialize_keras_object(model)
-    config.pop("compile_config", None)
-    return config
+    """A model's layers as JSON, or the error that there are none.
+
+    The loss and the optimizer that it was trained with are left out.
+    """
+    try:
+        config = keras.saving.serialize_keras_object(model)
+        config.pop("compile_config", None)
+        return json.dumps(config)
+    except Exception as error:  # What a layer of the user's raises.
+        return error
 
 
 def _with_scaled_loss(optimizer):

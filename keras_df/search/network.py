@@ -1,6 +1,10 @@
 """The network that a search trains on: frozen layers, wrapped."""
 
+import contextlib
+
 import keras
+import numpy as np
+from keras import ops
 
 from keras_df.calibration import moment_size
 from keras_df.graph.scales import output_scales
@@ -21,15 +25,38 @@ def build_network(model, graph, cost, config):
         config: `SearchConfig`.
 
     Returns:
-        Tuple of the network and a dict from the path of each layer with a
-        kernel to its `CompressibleLayer`.
+        Tuple of the network, a dict from the path of each layer with a
+        kernel to its `CompressibleLayer`, and a list of the variables that
+        the network shares with the model, in layers that cannot be copied.
     """
     builder = _Builder(graph, cost.schemes, config)
     network = rebuild(model, builder.replace)
     for source, copy in builder.copies:
         copy_weights(source, copy)
     _freeze(builder.copies, config)
-    return network, {path: builder.wrappers[path] for path in cost.paths}
+    wrappers = {path: builder.wrappers[path] for path in cost.paths}
+    shared = [
+        variable
+        for source, copy in builder.copies
+        if source is copy
+        for variable in source.variables
+    ]
+    return network, wrappers, shared
+
+
+@contextlib.contextmanager
+def unchanged(variables):
+    """Gives variables back the values that they have now.
+
+    Args:
+        variables: List of variables.
+    """
+    values = [np.array(ops.convert_to_numpy(x)) for x in variables]
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, values):
+            variable.assign(value)
 
 
 class _Builder:

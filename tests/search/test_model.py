@@ -144,6 +144,25 @@ def test_a_saved_search_reloads_and_continues(finished, tmp_path):
     assert float(array(loaded.schedule.step)) == 63
 
 
+@pytest.mark.parametrize("spectra", ["cached", "exact"])
+def test_a_saved_search_keeps_the_metric_of_its_kernels(tmp_path, spectra):
+    model, rng = small_network(), np.random.default_rng(0)
+    for name in ("stem_bn", "inner_bn"):
+        for variable in model.get_layer(name).variables:
+            variable.assign(np.exp(rng.normal(size=variable.shape)))
+    config = kdf.SearchConfig(spectra=spectra)
+    search = compiled(SearchModel(model, kdf.MACs(0.5), config=config))
+    fitted(search, epochs=4)
+    search.save(tmp_path / "search.keras")
+    loaded = keras.models.load_model(tmp_path / "search.keras")
+    wrapper = loaded.wrappers["inner"]
+    np.testing.assert_array_equal(
+        wrapper.metric.scale, search.wrappers["inner"].metric.scale
+    )
+    assert np.ptp(wrapper.metric.scale) > 0.1
+    assert loaded.plan() == search.plan()
+
+
 def test_config_is_json(finished):
     config = finished[2].get_config()
     assert json.loads(json.dumps(config))["budget"]
@@ -358,6 +377,39 @@ class Scaled(layers.Layer):
         return x * self.scale
 
 
+class Normalized(layers.Layer):
+    """A layer with statistics, which no config can describe."""
+
+    def __init__(self, function):
+        super().__init__(name="normalized")
+        self.function = function
+        self.norm = layers.BatchNormalization()
+
+    def build(self, shape):
+        self.norm.build(shape)
+
+    def call(self, x, training=None):
+        return self.function(self.norm(x, training=training))
+
+
+@pytest.mark.filterwarnings("ignore:Layer 'normalized")
+def test_a_model_that_cannot_be_saved_is_searched_and_left_alone(tmp_path):
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Conv2D(6, 3, name="conv")(inputs)
+    x = layers.GlobalAveragePooling2D()(Normalized(lambda x: x)(x))
+    model = keras.Model(inputs, layers.Dense(3)(x))
+    before = values(model.variables)
+    search = compiled(SearchModel(model, kdf.MACs(0.7)))
+    fitted(search, epochs=1)
+    assert search.plan().costs["macs"][1] <= 0.7 * kdf.count(model).macs
+    for old, new in zip(before, values(model.variables), strict=True):
+        np.testing.assert_array_equal(old, new)
+    with pytest.raises(
+        NotImplementedError, match="(?s)not be saved.*Normal"
+    ):
+        search.save(tmp_path / "search.keras")
+
+
 @pytest.mark.filterwarnings("ignore:Layer 'scaled")
 def test_a_layer_that_cannot_be_copied_stays_as_it_is():
     inputs = keras.Input((8, 8, 3))
@@ -373,3 +425,38 @@ def test_a_layer_that_cannot_be_copied_stays_as_it_is():
     assert names == ["thresholds"]
     count = len(search.trainable_variables + search.non_trainable_variables)
     assert count == len(search.variables)
+
+
+@pytest.mark.parametrize("policy", ["float64", "bfloat16"])
+def test_steps_are_counted_under_any_policy(policy):
+    keras.config.set_dtype_policy(policy)
+    try:
+        search = SearchModel(small_network(), kdf.MACs(0.5))
+        search.schedule.step.assign(256)
+        search.schedule.advance()
+        assert search.schedule.count() == 257
+        search(np.zeros((1, 8, 8, 3)), training=True)
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+@pytest.mark.parametrize("factor", [1 / 127.5, np.ones(3, "float32")])
+def test_inputs_that_the_model_scales_itself(factor):
+    inputs = keras.Input((8, 8, 3))
+    outputs = small_network()(keras.ops.multiply(inputs, factor))
+    search = compiled(SearchModel(keras.Model(inputs, outputs), kdf.MACs(0.7)))
+    fitted(search, epochs=1)
+    assert search.plan().layers
+
+
+@pytest.mark.filterwarnings("error")
+def test_masks_pass_through_wrapped_layers():
+    inputs = keras.Input((6,), dtype="int32")
+    x = layers.Embedding(10, 8, mask_zero=True)(inputs)
+    x = layers.GlobalAveragePooling1D()(layers.Dense(8)(x))
+    model = keras.Model(inputs, layers.Dense(3)(x))
+    search = SearchModel(model, kdf.MACs(0.8))
+    tokens = np.array([[1, 2, 3, 0, 0, 0], [4, 5, 6, 7, 8, 0]])
+    np.testing.assert_allclose(
+        array(search(tokens)), array(model(tokens)), atol=1e-4
+    )
