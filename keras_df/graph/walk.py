@@ -73,8 +73,18 @@ def walk(model, inputs, visit, path=()):
 
 def walk_nested(path, model, visit, args, kwargs):
     """Enters a nested model from the `visit` of its parent's walk."""
+    return walk(model, _read_by_nested(model, args, kwargs), visit, path)
+
+
+def _read_by_nested(model, args, kwargs):
+    """What a nested model is called with, in the order of its inputs."""
     struct = args[0] if args else kwargs["inputs"]
-    return walk(model, tree.flatten(struct), visit, path)
+    graph = graph_of(model)
+    if isinstance(struct, dict) and not isinstance(graph.input, dict):
+        names = [tensor.name for tensor in graph.inputs]
+        if set(names) <= set(struct):  # So does Keras, and never by order.
+            return [struct[name] for name in names]
+    return tree.flatten(struct)
 
 
 def rebuild(model, replace):
@@ -113,11 +123,12 @@ def _rebuild(model, inputs, replace, cache, path):
 
 def _inputs_of_nested(model, args, kwargs):
     """Inputs for a nested model: known sizes are those of its first call."""
-    struct = args[0] if args else kwargs["inputs"]
     graph = graph_of(model)
     inputs = [
         _input_like(own, _known_sizes(own.shape, given.shape))
-        for own, given in zip(graph.inputs, tree.flatten(struct))
+        for own, given in zip(
+            graph.inputs, _read_by_nested(model, args, kwargs)
+        )
     ]
     return tree.pack_sequence_as(graph.input, inputs)
 

@@ -34,6 +34,20 @@ def head(inputs, x):
     return keras.Model(inputs, layers.Dense(3, name="logits")(x))
 
 
+@pytest.mark.parametrize("widths", [(12, 12), (12, 6)])
+def test_a_nested_model_that_is_called_with_a_dict(widths):
+    """Keras pairs by name what a model has in a list."""
+    first, second = (
+        keras.Input((width,), name=name) for width, name in zip(widths, "za")
+    )
+    merged = layers.Concatenate()([layers.Dense(8)(first), second])
+    nested = keras.Model([first, second], layers.Dense(4)(merged))
+    inputs = keras.Input((5,))
+    z, a = (layers.Dense(width)(inputs) for width in widths)
+    x = nested({"z": z, "a": a, "b": a})
+    assert_compresses(keras.Model(inputs, layers.Dense(3)(x)))
+
+
 def test_transfer_learning_with_a_frozen_base(tmp_path):
     base = backbone()
     base.trainable = False
