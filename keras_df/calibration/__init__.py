@@ -2,6 +2,7 @@
 
 from keras_df.calibration.data import flat_inputs as flat_inputs
 from keras_df.calibration.data import iterate_batches as iterate_batches
+from keras_df.calibration.data import stream_batches as stream_batches
 from keras_df.calibration.data import take_batches as take_batches
 from keras_df.calibration.moments import linear_rows as linear_rows
 from keras_df.calibration.moments import moment_size as moment_size

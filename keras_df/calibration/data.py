@@ -38,15 +38,22 @@ def take_batches(data, steps, batch_size=128):
     >>> len(take_batches(np.zeros((1000, 32, 32, 3)), steps=2))
     2
     """
+    return list(stream_batches(data, steps, batch_size))
+
+
+def stream_batches(data, steps, batch_size=128):
+    """Yields what `take_batches` returns, one batch in memory at a time."""
     check_positive_integer("steps", steps)
     check_positive_integer("batch_size", batch_size)
-    batches = list(itertools.islice(iterate_batches(data, batch_size), steps))
-    if not batches:
+    is_empty = True
+    for batch in itertools.islice(iterate_batches(data, batch_size), steps):
+        is_empty = False
+        yield batch
+    if is_empty:
         raise ValueError(
             "The data set is empty: it has no batch to read. A generator that "
             "was read before is empty too; make a new one."
         )
-    return batches
 
 
 def iterate_batches(data, batch_size=128):

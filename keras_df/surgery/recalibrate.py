@@ -1,6 +1,7 @@
 """recalibrate: BatchNormalization statistics of a compressed model."""
 
 import functools
+import math
 
 import keras
 import numpy as np
@@ -8,7 +9,7 @@ from keras import layers
 from keras import ops
 
 from keras_df.calibration import flat_inputs
-from keras_df.calibration import take_batches
+from keras_df.calibration import stream_batches
 from keras_df.checks import check_positive_integer
 from keras_df.checks import check_type
 from keras_df.graph.walk import is_graph
@@ -49,7 +50,7 @@ def recalibrate(model: keras.Model, data, steps: int = 50) -> None:
         return
 
     def batches():
-        for batch in take_batches(data, steps):
+        for batch in stream_batches(data, steps):
             if is_graph(model):
                 flat_inputs(model, batch)  # Refuses what does not fit.
             batch = keras.tree.map_structure(ops.convert_to_tensor, batch)
@@ -78,17 +79,15 @@ def _measure(norms, runs):
     """Pools the statistics that layers see while functions are run."""
     settings = [(norm.momentum, norm.trainable) for norm in norms]
     before = [_statistics(norm) for norm in norms]
+    pools = [_Pool(norm) for norm in norms]
     try:
-        for norm in norms:
-            # The moving statistics become those of the last batch.
+        for norm, pool in zip(norms, pools):
+            # The moving statistics become those of the last call.
             norm.trainable, norm.momentum = True, 0.0
-        sums, count = None, 0
+            norm.call = pool.call
         for run in runs:
             run()
-            seen = [_raw_moments(norm) for norm in norms]
-            sums = seen if sums is None else _add(sums, seen)
-            count += 1
-        after = [_pooled(total, count) for total in sums]
+        after = [pool.statistics() for pool in pools]
         if not all(np.isfinite(x).all() for pair in after for x in pair):
             raise ValueError(
                 "The data gives BatchNormalization statistics that are not "
@@ -100,6 +99,7 @@ def _measure(norms, runs):
         for norm, (momentum, trainable), (mean, variance) in zip(
             norms, settings, before
         ):
+            del norm.call
             norm.momentum, norm.trainable = momentum, trainable
             norm.moving_mean.assign(mean)
             norm.moving_variance.assign(variance)
@@ -110,15 +110,31 @@ def _statistics(norm):
     return [np.asarray(value).copy() for value in statistics]
 
 
-def _raw_moments(norm):
-    mean, variance = (x.astype(float) for x in _statistics(norm))
-    return mean, variance + mean**2
+class _Pool:
+    """The statistics of all that a BatchNormalization is called with.
 
+    Args:
+        norm: The layer, with a momentum of 0.
+    """
 
-def _add(sums, seen):
-    return [(a + c, b + d) for (a, b), (c, d) in zip(sums, seen)]
+    def __init__(self, norm):
+        self._norm = norm
+        self._call = norm.call
+        self._count, self._mean, self._square = 0, 0.0, 0.0
 
+    def call(self, inputs, *args, **kwargs):
+        """Takes the place of the layer's `call`."""
+        outputs = self._call(inputs, *args, **kwargs)
+        mean, variance = (x.astype(float) for x in _statistics(self._norm))
+        count = math.prod(inputs.shape) / len(mean)
+        self._count += count
+        self._mean += count * mean
+        self._square += count * (variance + mean**2)
+        return outputs
 
-def _pooled(total, count):
-    mean, square = total[0] / count, total[1] / count
-    return mean, np.maximum(square - mean**2, 0.0)
+    def statistics(self):
+        """Returns the mean and the variance."""
+        if not self._count:  # The data does not reach it.
+            return _statistics(self._norm)
+        mean, square = self._mean / self._count, self._square / self._count
+        return mean, np.maximum(square - mean**2, 0.0)

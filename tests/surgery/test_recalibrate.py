@@ -71,3 +71,73 @@ def test_nan_is_refused_and_the_statistics_stay():
 def test_a_model_without_batch_normalization_is_left_alone():
     inputs = keras.Input((4,))
     kdf.recalibrate(keras.Model(inputs, layers.Dense(2)(inputs)), data())
+
+
+def statistics(norm):
+    return np.asarray(norm.moving_mean), np.asarray(norm.moving_variance)
+
+
+def test_every_sample_counts_the_same_in_batches_of_any_size():
+    inputs = keras.Input((4,))
+    norm = layers.BatchNormalization()
+    model = keras.Model(inputs, norm(inputs))
+    x = np.random.default_rng(0).normal(size=(129, 4)).astype("float32")
+    x[-1] = 5.0  # The library itself reads 128 samples, and then this one.
+    kdf.recalibrate(model, x)
+    mean, variance = statistics(norm)
+    np.testing.assert_allclose(mean, x.mean(0), atol=1e-5)
+    np.testing.assert_allclose(variance, x.var(0), rtol=1e-4)
+
+
+def test_every_call_of_a_shared_layer_counts():
+    inputs = keras.Input((6, 6, 4))
+    norm = layers.BatchNormalization()
+    shifted = layers.Rescaling(1.0, offset=10.0)(inputs[:, :3])
+    model = keras.Model(inputs, [norm(inputs), norm(shifted)])
+    x = np.random.default_rng(0).normal(size=(8, 6, 6, 4)).astype("float32")
+    kdf.recalibrate(model, x)
+    seen = np.concatenate([x, x[:, :3] + 10], axis=1)
+    mean, variance = statistics(norm)
+    np.testing.assert_allclose(mean, seen.mean((0, 1, 2)), atol=1e-4)
+    np.testing.assert_allclose(variance, seen.var((0, 1, 2)), rtol=1e-4)
+    assert "call" not in vars(norm)
+
+
+def test_a_layer_that_no_data_reaches_stays_as_it_is():
+    class Unused(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.norm = layers.BatchNormalization()
+            self.idle = layers.BatchNormalization()
+            self.idle.build((None, 4))
+
+        def call(self, x, training=None):
+            return self.norm(x, training=training)
+
+    model = Unused()
+    model(np.zeros((1, 4)))
+    model.idle.moving_mean.assign(np.full(4, 7.0))
+    kdf.recalibrate(model, np.ones((3, 4), "float32"))
+    np.testing.assert_array_equal(statistics(model.idle)[0], 7.0)
+    np.testing.assert_allclose(statistics(model.norm)[0], 1.0, rtol=1e-6)
+
+
+def test_batches_are_read_one_at_a_time():
+    alive = []
+
+    def batches():
+        for index in range(4):
+            alive.append(index)
+            yield np.ones((2, 4, 4, 3), "float32")
+
+    model = normalized()
+    norm = model.get_layer("norm")
+    call, read = norm.call, []
+
+    def record(*args, **kwargs):
+        read.append(len(alive))
+        return call(*args, **kwargs)
+
+    norm.call = record
+    kdf.recalibrate(model, batches(), steps=3)
+    assert read == [1, 2, 3]
