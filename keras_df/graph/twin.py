@@ -45,7 +45,8 @@ def twin(operation, changes=None):
         return _twin_of_function(operation, changes)
     try:
         with scope_of(operation):
-            config = {**config_of(operation), **changes}
+            config = resizable_config if changes else config_of
+            config = {**config(operation), **changes}
             new = type(operation).from_config(config)
             if find_rule(operation) is None and not is_stock(operation):
                 _check_alike(operation, new)
@@ -121,6 +122,21 @@ def config_of(layer):
     vars(probe).update({key: _placeholder(x) for key, x in live.items()})
     config = probe.get_config()
     return config | {key: x for key, x in live.items() if key in config}
+
+
+def resizable_config(layer):
+    """Returns the config of a layer that is to have weights of other shapes.
+
+    An initializer that holds an array could not fill them; it gives zeros.
+    """
+    config = config_of(layer)
+    for key in config:
+        initializer = getattr(layer, key, None)
+        if key.endswith("_initializer") and np.ndim(
+            getattr(initializer, "value", 0)
+        ):
+            config[key] = "zeros"
+    return config
 
 
 def _stock_arguments(kind):

@@ -3,7 +3,7 @@
 import numpy as np
 from keras import layers
 
-from keras_df.graph.twin import config_of
+from keras_df.graph.twin import resizable_config
 
 _CONVOLUTIONS = {
     layers.Conv1D: layers.Conv1D,
@@ -22,6 +22,7 @@ _TRANSPOSED = (
 )
 # Config keys that go to the second layer alone: it is the one that ends with
 # the bias and the activation of the original.
+_CONSTRAINTS = ("kernel_constraint", "pointwise_constraint")
 _TAIL = {"use_bias": False, "activation": None, "activity_regularizer": None}
 
 
@@ -40,7 +41,9 @@ def make_pair(layer, kernel, rank, scheme, units):
     """
     if kernel.pair is not None:
         return kernel.pair(layer, rank, units)
-    config = config_of(layer)
+    config = resizable_config(layer)
+    # It would hold for each factor, and change what both compute.
+    config.update({x: None for x in _CONSTRAINTS if x in config})
     name = config.pop("name")
     first = {**config, **_TAIL, "name": f"{name}_lowrank_in"}
     second = {**config, "name": f"{name}_lowrank_out"}

@@ -9,6 +9,7 @@ from keras_df.graph.twin import copy_weights
 from keras_df.graph.twin import layers_within
 from keras_df.graph.twin import scope_of
 from keras_df.graph.twin import twin
+from keras_df.graph.walk import graph_of
 from keras_df.graph.walk import rebuild
 from keras_df.ops.matricization import dematricize
 from keras_df.ops.matricization import matricize
@@ -38,10 +39,14 @@ class Surgeon:
         self.selection = selection
         self.layers = {}
         self.calls = {}
+        self._last = set()
         self._graph = graph
 
     def rebuild(self, model):
         """Returns the compressed model, its kernels not yet decomposed."""
+        self._last = {
+            id(x._keras_history.operation) for x in graph_of(model).outputs
+        }
         small = rebuild(model, self._replace)
         for path, target in self.layers.items():
             if not isinstance(target, tuple):
@@ -76,6 +81,9 @@ class Surgeon:
                 self.selection.schemes[node.path],
                 self.keep.count(node.kernel.outputs[1]),
             )
+        if id(node.operation) in self._last:
+            # Losses and metrics name outputs by the layers that make them.
+            second = twin(second, {"name": node.operation.name})
         self.layers[node.path] = (first, second)
 
         def pair(inputs, **kwargs):
@@ -109,6 +117,9 @@ class Surgeon:
             matrix: Array, what its kernel shall be, as `matrix` returns it.
             moment: As for `low_rank_factors`.
             scale: As for `low_rank_factors`.
+
+        Returns:
+            Array, the matrix that the layer has now: of a pair, the product.
         """
         target = self.layers[node.path]
         weights = self._sliced_weights(node)
@@ -116,7 +127,7 @@ class Surgeon:
         if not isinstance(target, tuple):
             kernel = dematricize(matrix, kernel.shape, *self._axes(node))
             getattr(target, node.kernel.attribute).assign(kernel)
-            return
+            return matrix
         scheme = self.selection.schemes[node.path]
         rank = self.selection.ranks[node.path]
         factors = low_rank_factors(matrix, rank, moment, scale)
@@ -124,6 +135,7 @@ class Surgeon:
             type(node.operation), scheme, *factors, kernel.shape
         )
         fill_in_pair(target, node.kernel.attribute, kernels, weights)
+        return np.matmul(*factors)
 
     def _axes(self, node):
         """The rows and columns of the scheme that a kernel is unfolded by."""

@@ -106,3 +106,37 @@ def test_dtype_policies_stay():
     _, small = decomposed(layer, 4)
     for name in ("conv_lowrank_in", "conv_lowrank_out"):
         assert small.get_layer(name).dtype_policy.name == "mixed_bfloat16"
+
+
+def test_a_constraint_of_the_kernel_does_not_hold_for_its_factors():
+    layer = layers.Dense(
+        16, kernel_constraint="non_neg", bias_constraint="non_neg", name="dense"
+    )
+    model, small = decomposed(layer, 2, shape=(16,))
+    for name in ("dense_lowrank_in", "dense_lowrank_out"):
+        assert small.get_layer(name).kernel_constraint is None
+    assert small.get_layer("dense_lowrank_out").bias_constraint is not None
+    assert model.get_layer("dense").kernel_constraint is not None
+
+
+def test_outputs_keep_their_names():
+    inputs = keras.Input((16,))
+    heads = [layers.Dense(12, name=name)(inputs) for name in "ab"]
+    model = keras.Model(inputs, heads)
+    plan = kdf.baselines.uniform_rank(model, kdf.MACs(0.5))
+    assert {layer.rank for layer in plan.layers.values()} != {None}
+    small = kdf.compress(model, plan)
+    assert small.output_names == model.output_names == ["a", "b"]
+    small.compile("sgd", loss={"a": "mse", "b": "mae"})
+    x, y = np.ones((2, 16)), np.ones((2, 12))
+    small.fit(x, {"a": y, "b": y}, verbose=0)
+
+
+def test_initializers_that_hold_arrays_fit_no_smaller_kernel():
+    values = keras.initializers.Constant(np.ones((6, 16), "float32"))
+    layer = layers.Dense(16, kernel_initializer=values, name="dense")
+    model, small = decomposed(layer, 2, shape=(6,))
+    x = np.ones((1, 6), "float32")
+    np.testing.assert_allclose(small(x), model(x), atol=1e-4)
+    plan = kdf.baselines.magnitude(model, kdf.MACs(0.5))
+    assert kdf.compress(model, plan).get_layer("dense").units < 16
