@@ -5,6 +5,7 @@ therefore fitted, in order of execution, so that on what the compressed layers
 before it give it writes what the original wrote.
 """
 
+import keras
 import numpy as np
 from keras import layers
 from keras import ops
@@ -55,7 +56,7 @@ class Fit:
             mean += ops.convert_to_numpy(ops.sum(values, axis=0))
 
     def solve(self):
-        """Returns the matrix, the moment of the inputs, and the bias."""
+        """Returns the matrix, and the moment of the inputs."""
         moment, cross = self._moment / self._count, self._cross / self._count
         of_inputs, of_targets = (mean / self._count for mean in self._means)
         if self._is_centered:
@@ -66,7 +67,12 @@ class Fit:
         ridge = max(share * np.trace(moment) / len(moment), 1e-12)
         moment[np.diag_indices(len(moment))] += ridge
         matrix = np.linalg.solve(moment, cross + ridge * self._prior)
-        return matrix, moment, of_targets - of_inputs @ matrix
+        return matrix, moment
+
+    def shift(self, matrix):
+        """Returns by how much a matrix misses the targets in the mean."""
+        of_inputs, of_targets = (mean / self._count for mean in self._means)
+        return of_targets - of_inputs @ matrix
 
 
 class Reconstruction:
@@ -124,7 +130,7 @@ class Reconstruction:
         whole = kernel_matrix(node, 1)[:, stays].astype("float32")
         bias = getattr(last, "bias", None)
         # A shift of the mean is made up for by what adds a constant.
-        is_centered = bias is not None or node.path in self._scales
+        is_centered = bias is not None or self._is_normalized(node)
         fit = Fit(surgeon.matrix(node), is_centered)
         for before, after in zip(original.tensors, changed.tensors):
             rows = linear_rows(operation, before, self._share)
@@ -132,8 +138,15 @@ class Reconstruction:
                 return
             targets = ops.matmul(rows, whole)
             fit.add(linear_rows(first, after, self._share), targets)
-        matrix, moment, shift = fit.solve()
+        matrix, moment = fit.solve()
         scale = surgeon.kept_scale(node, self._scales.get(node.path))
-        surgeon.set_matrix(node, matrix, moment, scale)
+        # A pair loses some of the matrix, and with it some of the mean.
+        product = surgeon.set_matrix(node, matrix, moment, scale)
         if bias is not None:
-            bias.assign(bias + shift.astype("float32"))
+            bias.assign(bias + fit.shift(product).astype("float32"))
+
+    def _is_normalized(self, node):
+        """Whether BatchNormalization takes up what is added to the outputs."""
+        activation = getattr(node.operation, "activation", None)
+        is_linear = activation in (None, keras.activations.linear)
+        return is_linear and node.path in self._scales

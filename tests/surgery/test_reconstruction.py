@@ -23,7 +23,8 @@ def fitted(inputs, targets, prior, is_centered):
             keras.ops.convert_to_tensor(inputs[part]),
             keras.ops.convert_to_tensor(targets[part]),
         )
-    return fit.solve()
+    matrix, moment = fit.solve()
+    return matrix, moment, fit.shift(matrix)
 
 
 @pytest.mark.parametrize("is_centered", [True, False])
@@ -158,3 +159,38 @@ def test_an_unknown_reconstruction_is_refused(residual_model):
     plan = kdf.baselines.random(residual_model, kdf.MACs(0.5))
     with pytest.raises(ValueError, match="reconstruction='best'"):
         kdf.compress(residual_model, plan, reconstruction="best")
+
+
+def test_the_mean_of_what_a_pair_loses_goes_into_the_bias():
+    """Inputs far from zero, of which a rank of 2 keeps too little."""
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, layers.Dense(24, name="wide")(inputs))
+    x = samples(mean=3.0)
+    plan = kdf.baselines.uniform_rank(model, kdf.MACs(0.45))
+    assert plan.layers["wide"].rank == 2
+    small = kdf.compress(model, plan, calibration=x)
+    difference = small.predict(x) - model.predict(x)
+    np.testing.assert_allclose(difference.mean(0), 0, atol=1e-4)
+
+
+def test_a_shift_before_an_activation_is_no_business_of_the_normalization():
+    """Without a bias, it is the kernel that has to make up for the mean."""
+    inputs = keras.Input((6,))
+    x = layers.Dense(8, name="before")(inputs)
+    x = layers.Dense(8, activation="relu", use_bias=False, name="active")(x)
+    x = layers.BatchNormalization()(x)
+    model = keras.Model(inputs, layers.Dense(3, name="logits")(x))
+    hidden, bias = model.get_layer("before").get_weights()
+    # Two channels that differ by their mean, of which one goes.
+    hidden[:, 1], bias[:2] = hidden[:, 0], (0.0, 4.0)
+    model.get_layer("before").set_weights([hidden, bias])
+    x = samples()
+    kdf.recalibrate(model, x)
+    small = kdf.compress(model, plan_without(model, "before", 0), calibration=x)
+    rows, kept = (
+        keras.Model(m.inputs[0], m.get_layer("before").output).predict(x)
+        for m in (model, small)
+    )
+    goal = rows @ model.get_layer("active").get_weights()[0]
+    kernel = small.get_layer("active").get_weights()[0]
+    assert np.abs(np.mean(kept @ kernel - goal, axis=0)).max() < 0.05
