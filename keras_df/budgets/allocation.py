@@ -74,9 +74,9 @@ class Allocator:
 
     def _free_units(self):
         free = self.graph.prunable & self.constraints.prune
-        for node in self.graph.kernels().values():
+        for node, ids in _filters(self.graph):
             if self.constraints.skips(node):
-                free[self.graph.units[node.kernel.outputs[1]]] = False
+                free[self.graph.units[ids]] = False
         return free
 
     def smallest(self):
@@ -281,15 +281,27 @@ class _Events:
         return taken[self._unit_step].astype(float), ranks
 
 
+def _filters(graph):
+    """Yields each layer that has filters, a `Node`, and their ids."""
+    for node in graph.nodes.values():
+        if node.kernel is not None:
+            yield node, node.kernel.outputs[1]
+            continue
+        # Of a depthwise convolution, every channel has a filter of its own.
+        for _, ids in node.flow.macs:
+            if ids is not None and node.flow.weights:
+                yield node, ids
+
+
 def _share_ranges(allocator):
     """Dict from each free unit to the shares that its writers allow."""
     graph = allocator.graph
     ranges = {int(unit): (0.0, 1.0) for unit in np.flatnonzero(allocator.free)}
-    for node in graph.kernels().values():
+    for node, ids in _filters(graph):
         low, high = allocator.constraints.share_range(node)
         if (low, high) == (0.0, 1.0):
             continue
-        for unit in np.unique(graph.units[node.kernel.outputs[1]]):
+        for unit in np.unique(graph.units[ids]):
             if unit in ranges:
                 old = ranges[unit]
                 ranges[unit] = (max(old[0], low), min(old[1], high))

@@ -238,6 +238,26 @@ def test_skipped_layers_stay_whole(residual_model, seed):
     assert len(plan.layers["block1_conv2"].kept) == 8
 
 
+@pytest.mark.parametrize(
+    "options, kept",
+    [
+        ({"skip": ["depthwise"]}, 16),
+        ({"floors": {"depthwise": 0.75}}, 12),
+        ({"caps": {"depthwise": 0.25}}, 4),
+    ],
+)
+def test_constraints_of_a_depthwise_convolution_hold(options, kept):
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Conv2D(16, 1, name="before")(inputs)
+    x = layers.DepthwiseConv2D(3, name="depthwise")(x)
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(64, 1)(x))
+    model = keras.Model(inputs, layers.Dense(3)(x))
+    share = 0.9 if "caps" in options else 0.5
+    plan = plan_of(model, MACs(share), **options)
+    found = len(plan.layers["before"].kept)
+    assert found <= kept if "caps" in options else found >= kept
+
+
 def test_without_pruning_every_channel_stays(residual_model):
     plan = plan_of(residual_model, MACs(0.5), prune=False)
     assert all(len(x.kept) == x.channels for x in plan.layers.values())
