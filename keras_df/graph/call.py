@@ -39,8 +39,14 @@ class Call:
 
     @property
     def constants(self):
-        """List of the arrays among the arguments, as NumPy arrays."""
+        """List of the arrays among the arguments, as NumPy arrays.
+
+        A list of tensors may hold arrays too.
+        """
         values = [*self.args, *self.kwargs.values()]
+        for value in [x for x in values if isinstance(x, (list, tuple))]:
+            if any(isinstance(x, Channels) for x in value):
+                values += value
         return [np.asarray(x) for x in values if is_constant(x)]
 
     def read(self, tensor, axis):

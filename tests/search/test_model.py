@@ -404,9 +404,7 @@ def test_a_model_that_cannot_be_saved_is_searched_and_left_alone(tmp_path):
     assert search.plan().costs["macs"][1] <= 0.7 * kdf.count(model).macs
     for old, new in zip(before, values(model.variables), strict=True):
         np.testing.assert_array_equal(old, new)
-    with pytest.raises(
-        NotImplementedError, match="(?s)not be saved.*Normal"
-    ):
+    with pytest.raises(NotImplementedError, match="(?s)not be saved.*Normal"):
         search.save(tmp_path / "search.keras")
 
 

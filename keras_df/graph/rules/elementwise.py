@@ -121,6 +121,9 @@ def pass_through(call, amount=0):
     *("Cast", "SaturateCast", "Copy", "StopGradient", "Identity"),
 )
 def elementwise(call):
+    noise = getattr(call.operation, "noise_shape", None) or ()
+    if any(size not in (None, 1) for size in tuple(noise)[1:]):
+        return call.freeze(f"`{call.operation.name}` has a shape of its own")
     if any(np.size(value) > 1 for value in call.constants):
         return call.freeze(f"`{call.operation.name}` has an array argument")
     if len(call.inputs) > 1:

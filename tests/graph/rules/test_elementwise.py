@@ -80,3 +80,11 @@ def test_constant_input_stays_opaque():
 
     graph = analyze(keras.Model(inputs, ops.relu(inputs)))
     assert "model input" in graph.outputs[0].reason
+
+
+@pytest.mark.parametrize(
+    "shape, is_frozen", [((None, 1, 1, 6), True), ((None, 1, 1, 1), False)]
+)
+def test_noise_that_has_a_shape(shape, is_frozen):
+    _, _, graph = flow_of(layers.Dropout(0.5, noise_shape=shape), IMAGE)
+    assert bool(reason_of(graph)) == is_frozen

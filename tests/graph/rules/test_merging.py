@@ -104,3 +104,9 @@ def test_frozen_operand_freezes_the_others():
         lambda a, b: a + layers.LayerNormalization()(b), IMAGE, IMAGE
     )
     assert not graph.prunable[np.concatenate(given)].any()
+
+
+def test_an_array_among_the_tensors_of_a_merge_keeps_its_channels():
+    constant = np.ones((1, 4, 4, 6), "float32")
+    _, _, graph = flow_of(lambda a: layers.Add()([a, constant]), IMAGE)
+    assert reason_of(graph) == CONSTANT
