@@ -79,7 +79,7 @@ def iterate_batches(data, batch_size=128):
     if isinstance(data, keras.utils.PyDataset):
         count = data.num_batches
         indices = itertools.count() if count is None else range(count)
-        return (_inputs(data[index]) for index in indices)
+        return (_inputs(_as_tuple(data[index])) for index in indices)
     if hasattr(data, "__iter__") and not isinstance(data, _NO_DATA):
         return map(_inputs, data)
     raise TypeError(
@@ -167,6 +167,11 @@ def _array_batches(data, batch_size):
         )
     ((size,),) = sizes
     return map(batch, range(0, size, batch_size))
+
+
+def _as_tuple(batch):
+    """Of a `PyDataset`, Keras reads lists as tuples."""
+    return tuple(batch) if isinstance(batch, list) else batch
 
 
 def _inputs(batch):

@@ -20,6 +20,11 @@ class Batches(keras.utils.PyDataset):
         return PARTS[index], Y[4 * index : 4 * index + 4]
 
 
+class ListedBatches(Batches):
+    def __getitem__(self, index):
+        return list(super().__getitem__(index))
+
+
 class EndlessBatches(Batches):
     @property
     def num_batches(self):
@@ -44,6 +49,7 @@ SOURCES = {
     "generator": lambda: (x for x in PARTS),
     "generator of pairs": lambda: ((x, None) for x in PARTS),
     "PyDataset": Batches,
+    "PyDataset of lists": ListedBatches,
     "tf.data": lambda: tensorflow_data(X),
     "tf.data of pairs": lambda: tensorflow_data((X, Y)),
     "tf.Tensor": lambda: pytest.importorskip("tensorflow").constant(X),
