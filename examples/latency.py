@@ -34,7 +34,7 @@ flags.DEFINE_string("table", "latency.json", "File of the latency table.")
 
 
 def load_model():
-    if os.path.exists(FLAGS.model):
+    if FLAGS.model.endswith(".keras"):
         return keras.models.load_model(FLAGS.model)
     shape = (FLAGS.image_size, FLAGS.image_size, 3)
     return getattr(keras.applications, FLAGS.model)(
