@@ -104,12 +104,21 @@ def _merged(layer, function):
 
 
 def _of_one_type(*values):
-    """Gives constants the type of the tensors, as Keras does."""
-    types = [x.dtype for x in values if hasattr(x, "_keras_history")]
+    """Gives tensors and constants the type that Keras computes in.
+
+    That of the tensors, or float32 if a fraction meets integers.
+    """
+    tensors = [x for x in values if hasattr(x, "_keras_history")]
+    constants = [x for x in values if not hasattr(x, "_keras_history")]
+    dtype = tensors[0].dtype
+    if dtype.is_integer and any(
+        np.asarray(x).dtype.kind == "f" for x in constants
+    ):
+        dtype = _tf().float32
     return [
-        x
+        _tf().cast(x, dtype)
         if hasattr(x, "_keras_history")
-        else np.asarray(x, types[0].as_numpy_dtype).tolist()
+        else np.asarray(x, dtype.as_numpy_dtype).tolist()
         for x in values
     ]
 

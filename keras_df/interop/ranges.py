@@ -4,10 +4,11 @@ import numpy as np
 
 from keras_df.calibration import take_batches
 
+_ENDS = ("_min:0", "_max:0")
 _NAMES = tuple(
-    f"{tensor}_{end}:0"
+    f"{tensor}{end}"
     for tensor in ("pre_activation", "post_activation", "output")
-    for end in ("min", "max")
+    for end in _ENDS
 )
 # The moving averages of tfmot move by this share of the way in a step.
 _MOTION = 0.001
@@ -51,8 +52,8 @@ def calibrate_ranges(model, data, steps: int = 12):
             "The model has no ranges to calibrate. Pass what "
             "`tfmot.quantization.keras.quantize_apply` returns."
         )
-    ids = {id(x) for x in ranges}
-    others = [x for x in model.weights if id(x) not in ids]
+    # Ranges of inputs and kernels are those of the last batch as they are.
+    others = [x for x in model.weights if not x.name.endswith(_ENDS)]
     before = [x.numpy() for x in others]
 
     @tf.function

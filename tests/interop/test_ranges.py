@@ -92,6 +92,25 @@ def test_no_other_weight_changes(aware, images):
             np.testing.assert_array_equal(weight.numpy(), before[weight.name])
 
 
+def test_the_model_infers_at_once(tfmot, images):
+    """Inputs and kernels have ranges too."""
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            layers.Conv2D(8, 3, activation="relu"),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(2),
+        ]
+    )
+    plain = to_tf_keras(model)
+    with tfmot.quantize_scope():
+        aware = tfmot.quantize_apply(quantize_annotate(plain))
+    calibrate_ranges(aware, images)
+    expected = plain(images, training=False).numpy()
+    actual = aware(images, training=False).numpy()
+    assert np.abs(actual - expected).max() < 0.05 * np.abs(expected).max()
+
+
 def test_a_model_without_ranges_is_refused(aware, images):
     plain, _ = aware
     with pytest.raises(ValueError, match="no ranges to calibrate"):
