@@ -53,8 +53,9 @@ class SearchRecorder(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self._steps += 1
-        if (self._steps - 1) % self.every:
+        # A resumed search passes by the steps that it has done.
+        if not logs or (self._steps - 1) % self.every:
             return
-        values = {"step": self._steps, **(logs or {})}
+        values = {"step": self._steps, **logs}
         for name, value in values.items():
             self.history.setdefault(name, []).append(value)

@@ -32,6 +32,14 @@ def test_some_steps_are_recorded():
     assert all(len(values) == 3 for values in steps.values())
 
 
+def test_steps_that_a_resumed_search_passes_by_are_not_recorded():
+    recorder = SearchRecorder()
+    recorder.on_train_begin()
+    for step in range(4):
+        recorder.on_train_batch_end(step, {} if step < 2 else {"loss": 1.0})
+    assert recorder.history == {"step": [3, 4], "loss": [1.0, 1.0]}
+
+
 def test_a_second_search_starts_anew():
     recorder = SearchRecorder()
     recorded(recorder, epochs=1)
