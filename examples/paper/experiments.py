@@ -8,8 +8,9 @@
     python examples/paper/experiments.py --cost
 
 The hyper-parameters are those of the paper's Table 2; see README.md beside
-this script. A stage whose file is in the output folder is not repeated:
-`original.keras`, `plan.json`, `small.keras`, then `report.json`.
+this script. Training and search are not repeated where `original.keras` and
+`plan.json` are in the output folder; then `small.keras` and `report.json` are
+written.
 `--synthetic` puts a few steps of random images through all of it.
 """
 
@@ -28,6 +29,7 @@ from absl import flags
 from absl import logging
 
 import keras_df as kdf
+from keras_df.files import replacing
 
 sys.path.append(str(pathlib.Path(__file__).parents[1]))
 
@@ -181,7 +183,8 @@ def original(experiment, data, path):
             experiment.train_epochs,
             experiment.train_rate,
         )
-    model.save(path)
+    with replacing(path) as new:
+        model.save(new)
     return model
 
 
@@ -219,7 +222,8 @@ def compressed(experiment, model, plan, data, path):
         experiment.finetune_rate,
         teacher=model if FLAGS.teacher else None,
     )
-    small.save(path)
+    with replacing(path) as new:
+        small.save(new)
     return small, recalibrated
 
 
@@ -232,7 +236,7 @@ def accuracy(model, test):
 
 
 def run(experiment, data, out):
-    """Runs all stages that have not been run; returns the report."""
+    """Runs all stages, but for those that are known; returns the report."""
 
     def path(name):
         return os.path.join(out, name)
@@ -297,7 +301,9 @@ def main(argv):
     else:
         experiment = with_flags(experiment)
         data = datasets.load(experiment, FLAGS.data_dir)
-    out = FLAGS.out or f"{FLAGS.experiment}_out"
+    # What random images taught must not be taken for a trained network.
+    kind = "rehearsal" if FLAGS.synthetic else "out"
+    out = FLAGS.out or f"{FLAGS.experiment}_{kind}"
     os.makedirs(out, exist_ok=True)
     for name, value in run(experiment, data, out).items():
         print(f"{name:22}{value:,.4f}".rstrip("0").rstrip("."))
