@@ -29,10 +29,11 @@ def example_inputs(model, batch_size=BATCH):
     Args:
         model: `keras.Model`. Unknown sizes beside the batch become 224 in
             images, 32 elsewhere.
-        batch_size: Number of samples.
+        batch_size: Number of samples, where an input has no fixed one.
 
     Returns:
-        List of float or integer arrays, one per input.
+        List of arrays, one per input: floats in [0, 1), integers 0 and 1,
+        empty strings.
     """
     rng = np.random.default_rng(0)
     arrays = []
@@ -41,8 +42,16 @@ def example_inputs(model, batch_size=BATCH):
         # Deep networks leave nothing of a small image.
         unknown = UNKNOWN_SIZE if len(shape) == 3 else SHORT
         shape = [unknown if size is None else size for size in shape]
-        array = rng.uniform(size=(batch_size, *shape))
-        arrays.append(array.astype(tensor.dtype))
+        shape = (tensor.shape[0] or batch_size, *shape)
+        if tensor.dtype == "string":
+            arrays.append(np.full(shape, "", object))
+        elif "int" in tensor.dtype:
+            # Any vocabulary has them, and not all of a text is padding.
+            array = rng.integers(0, 2, shape)
+            array[:, :1] = 1
+            arrays.append(array.astype(tensor.dtype))
+        else:
+            arrays.append(rng.uniform(size=shape).astype(tensor.dtype))
     return arrays
 
 
@@ -99,6 +108,12 @@ def check(expected, actual, tolerance, what):
     Returns:
         The largest absolute difference.
     """
+    if not all(np.isfinite(x).all() for x in expected):
+        raise RuntimeError(
+            f"{what} cannot be compared with the Keras model, whose own "
+            "outputs are NaN or infinite: look for weights that are, as after "
+            "a training that diverged. Nothing was written."
+        )
     worst, scale = max_difference(expected, actual)
     if not worst <= tolerance * max(scale, 1.0):
         raise RuntimeError(

@@ -123,3 +123,17 @@ def test_another_backend_is_refused(two_inputs, tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="needs the TensorFlow backend"):
         saved_model(two_inputs, tmp_path / "model")
     assert not os.listdir(tmp_path)
+
+
+def test_words_as_inputs(tmp_path):
+    lookup = layers.StringLookup(vocabulary=["a", "b"])
+    model = keras.Sequential(
+        [
+            keras.Input((3,), dtype="string"),
+            lookup,
+            layers.Embedding(4, 4),
+            layers.Flatten(),
+            layers.Dense(2),
+        ]
+    )
+    assert saved_model(model, tmp_path / "words") <= 1e-5

@@ -51,7 +51,7 @@ def test_what_does_not_agree_is_refused(wrong):
 
 
 def test_a_nan_in_keras_itself_is_refused():
-    with pytest.raises(RuntimeError, match="does not compute"):
+    with pytest.raises(RuntimeError, match="own outputs are NaN"):
         check([np.array([np.nan])], [np.array([1.0])], 0.05, "The file")
 
 
@@ -59,16 +59,19 @@ def test_example_inputs_fit_the_model():
     model = keras.Model(
         inputs := [
             keras.Input((None, 4, 3)),
-            keras.Input((5,), dtype="int32"),
+            keras.Input(batch_shape=(2, 5), dtype="int32"),
             keras.Input((None, 2)),
+            keras.Input((1,), dtype="string"),
         ],
         [layers.ReLU()(inputs[0]), layers.Embedding(4, 2)(inputs[1])]
-        + [layers.ReLU()(inputs[2])],
+        + [layers.ReLU()(inputs[2]), layers.Identity()(inputs[3])],
     )
-    images, numbers, sequences = example_inputs(model)
+    images, numbers, sequences, words = example_inputs(model)
     assert (images.shape, images.dtype) == ((4, 224, 4, 3), "float32")
-    assert (numbers.shape, numbers.dtype) == ((4, 5), "int32")
+    assert (numbers.shape, numbers.dtype) == ((2, 5), "int32")
+    assert set(numbers.ravel()) == {0, 1} and np.all(numbers[:, 0] == 1)
     assert sequences.shape == (4, 32, 2)
+    assert words.tolist() == 4 * [[""]]
 
 
 def test_expected_outputs_are_those_of_inference(two_inputs):
