@@ -1,5 +1,7 @@
 """fine_tune: the training that a compressed model needs, with a teacher."""
 
+import math
+
 import keras
 
 from keras_df.checks import check_positive_integer
@@ -65,6 +67,8 @@ def fine_tune(
         The `History` that `fit` returns.
 
     Raises:
+        FloatingPointError: If the loss became NaN or infinite. The weights
+            are lost then; `compress` makes them anew.
         TypeError: If `model` or `teacher` is not a `keras.Model`.
         ValueError: If the number of steps is unknown, a number is not
             positive, `teacher` has other inputs or outputs than `model`, one
@@ -97,9 +101,11 @@ def fine_tune(
         optimizer = trained.optimizer
     model.compile(optimizer, loss, metrics=metrics)
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    return trained.fit(
+    history = trained.fit(
         x, y, sample_weight=sample_weight, epochs=epochs, **fit_options
     )
+    _check_finite(history, learning_rate)
+    return history
 
 
 def _optimizer(learning_rate, steps):
@@ -128,6 +134,16 @@ def _steps_per_epoch(data, options):
             "The data set does not say how many batches it has. Pass "
             f"`steps_per_epoch`. Received: data={data!r}"
         ) from error
+
+
+def _check_finite(history, learning_rate):
+    losses = history.history.get("loss", [])
+    if not all(map(math.isfinite, losses)):
+        raise FloatingPointError(
+            f"The fine-tuning diverged: the loss of its epochs is {losses}. "
+            "Compress the model anew, and lower `learning_rate` or scale the "
+            f"targets to about 1. Received: learning_rate={learning_rate}"
+        )
 
 
 def _check(model, teacher, distillation, epochs, learning_rate):

@@ -347,3 +347,11 @@ def test_only_the_student_is_trainable():
     distilled = Distilled(student, teacher, match_outputs(student, teacher))
     assert len(distilled.trainable_variables) == 4
     assert len(distilled.non_trainable_variables) == 4
+
+
+def test_a_training_that_diverged_is_not_passed_over():
+    x, y = regression_data()
+    with pytest.raises(FloatingPointError, match="learning_rate=1000000"):
+        kdf.fine_tune(
+            regressor(), (x, y), "mse", learning_rate=1e6, epochs=9, verbose=0
+        )
