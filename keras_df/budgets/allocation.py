@@ -111,7 +111,8 @@ class Allocator:
                     f"The budget of {limit:,} {unit} "
                     f"({limit / total:.1%} of the model's {total:,}) cannot "
                     f"be reached: the smallest is {least:,} "
-                    f"({least / total:.1%}) with these constraints. Ask for "
+                    f"({least / total:.1%}) with these constraints"
+                    f"{_alone(self.constraints)}. Ask for "
                     "more, or relax the constraints; `keras_df.inspect(model)`"
                     " lists what cannot be compressed and why"
                     f"{_hint(resource, budgets)}"
@@ -182,6 +183,13 @@ class Allocator:
             < SLACK * self.cost.totals[resource]
             for resource, limit in self.limits.items()
         )
+
+
+def _alone(constraints):
+    """What the constraints, or a baseline, leave a plan to do."""
+    if not constraints.prune:
+        return ", by ranks alone"
+    return "" if constraints.decompose else ", by pruning alone"
 
 
 def _hint(resource, budgets):
