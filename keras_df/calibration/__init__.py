@@ -1,5 +1,6 @@
 """What a model's activations look like on a user's data."""
 
+from keras_df.calibration.data import as_fit_reads as as_fit_reads
 from keras_df.calibration.data import flat_inputs as flat_inputs
 from keras_df.calibration.data import iterate_batches as iterate_batches
 from keras_df.calibration.data import stream_batches as stream_batches

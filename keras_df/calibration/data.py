@@ -9,6 +9,7 @@ from keras import ops
 from keras_df.checks import check_positive_integer
 from keras_df.checks import shown
 from keras_df.graph.walk import graph_of
+from keras_df.graph.walk import is_graph
 
 _NO_DATA = (str, bytes, dict, set, frozenset)
 """What Python iterates over, but not by batches."""
@@ -54,6 +55,21 @@ def stream_batches(data, steps, batch_size=128):
             "The data set is empty: it has no batch to read. A generator that "
             "was read before is empty too; make a new one."
         )
+
+
+def as_fit_reads(model, data):
+    """Returns data with the arrays of several inputs told from batches.
+
+    Args:
+        model: The model that is to read it.
+        data: As for `take_batches`, or a list with one array per input of a
+            model that has several, which `Model.fit` takes too.
+    """
+    if not isinstance(data, list) or not is_graph(model):
+        return data
+    count = len(graph_of(model).inputs)
+    are_arrays = all(hasattr(x, "shape") for x in data)
+    return (data,) if are_arrays and 1 < count == len(data) else data
 
 
 def iterate_batches(data, batch_size=128):
@@ -109,6 +125,8 @@ def flat_inputs(model, batch):
         tensors = graph_of(model)._standardize_inputs(batch)
     except Exception as error:
         raise ValueError(_mismatch(model, batch)) from error
+    if len(tensors) != len(inputs):
+        raise ValueError(_mismatch(model, batch))
     for spec, tensor in zip(inputs, tensors):
         if tensor is None or getattr(spec, "sparse", False):
             continue

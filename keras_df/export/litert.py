@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import tree
 
+from keras_df.calibration import as_fit_reads
 from keras_df.calibration import flat_inputs
 from keras_df.calibration import iterate_batches
 from keras_df.checks import check_choice
@@ -128,7 +129,7 @@ def _samples(model, calibration):
 def _calibration_arrays(model, calibration):
     """The first samples of a data set, one array per input of the model."""
     parts, count = [], 0
-    for batch in iterate_batches(calibration):
+    for batch in iterate_batches(as_fit_reads(model, calibration)):
         parts.append([np.asarray(x) for x in flat_inputs(model, batch)])
         count += len(parts[-1][0])
         if count >= CALIBRATION_SAMPLES:

@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_df.calibration import as_fit_reads
 from keras_df.calibration import flat_inputs
 from keras_df.calibration import second_moments
 from keras_df.calibration import take_batches
@@ -86,7 +87,7 @@ def compress(
         small = surgeon.rebuild(model)
         _decompose(surgeon, graph, {}, {})
         return small
-    batches = take_batches(calibration, steps)
+    batches = take_batches(as_fit_reads(model, calibration), steps)
     scales = output_scales(graph)
     moments = second_moments(model, batches, surgeon.selection.ranks)
     small = surgeon.rebuild(model)

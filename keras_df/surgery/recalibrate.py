@@ -8,6 +8,7 @@ import numpy as np
 from keras import layers
 from keras import ops
 
+from keras_df.calibration import as_fit_reads
 from keras_df.calibration import flat_inputs
 from keras_df.calibration import stream_batches
 from keras_df.checks import check_positive_integer
@@ -50,7 +51,7 @@ def recalibrate(model: keras.Model, data, steps: int = 50) -> None:
         return
 
     def batches():
-        for batch in stream_batches(data, steps):
+        for batch in stream_batches(as_fit_reads(model, data), steps):
             if is_graph(model):
                 flat_inputs(model, batch)  # Refuses what does not fit.
             batch = keras.tree.map_structure(ops.convert_to_tensor, batch)

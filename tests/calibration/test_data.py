@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from keras import layers
 
+from keras_df.calibration import as_fit_reads
 from keras_df.calibration import flat_inputs
 from keras_df.calibration import iterate_batches
 from keras_df.calibration import take_batches
@@ -142,3 +143,17 @@ def test_inputs_get_the_dtype_of_the_model(two_inputs):
     flat = flat_inputs(two_inputs, batch)
     kinds = [keras.backend.standardize_dtype(x.dtype) for x in flat]
     assert kinds == ["float32", "float32"]
+
+
+def test_a_list_with_an_array_per_input_is_no_list_of_batches(two_inputs):
+    arrays = [np.zeros((10, 3)), np.ones((10, 2))]
+    (batch,) = take_batches(as_fit_reads(two_inputs, arrays), 5)
+    for actual, expected in zip(batch, arrays, strict=True):
+        np.testing.assert_array_equal(actual, expected)
+    batches = [dict(zip(("second", "first"), arrays))] * 2
+    assert as_fit_reads(two_inputs, batches) is batches
+
+
+def test_one_tensor_does_not_fit_two_inputs(two_inputs):
+    with pytest.raises(ValueError, match="does not fit"):
+        flat_inputs(two_inputs, np.zeros((10, 3)))
