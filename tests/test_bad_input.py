@@ -1182,7 +1182,7 @@ def test_a_full_disk_leaves_the_old_file(bench, name, monkeypatch):
         "NaN in a weight",
         lambda b: export.litert(with_nan_weights(), b.folder / "a.tflite"),
         RuntimeError,
-        "nan",
+        "NaN",
         "Nothing was written",
     ),
     (

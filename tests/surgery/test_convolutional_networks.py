@@ -65,7 +65,14 @@ def test_transposed_convolution_with_output_padding_and_dilation():
     x = layers.Conv2D(8, 3, dilation_rate=2)(inputs)
     x = layers.Conv2DTranspose(6, 3, strides=2, output_padding=1)(x)
     x = layers.Conv2DTranspose(6, 3, dilation_rate=2)(x)
-    assert_compresses(keras.Model(inputs, layers.Conv2D(2, 1)(x)))
+    model = keras.Model(inputs, layers.Conv2D(2, 1)(x))
+    try:
+        model(random_inputs(model))
+    except Exception as error:
+        if "not yet support dilation" not in str(error):
+            raise
+        pytest.skip("TensorFlow has no kernel for it on this CPU")
+    assert_compresses(model)
 
 
 @pytest.mark.parametrize("multiplier", [1, 3])
