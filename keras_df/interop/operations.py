@@ -93,7 +93,7 @@ def _merged(layer, function):
         merge = getattr(_layers(), layer)(name=name)
 
         def call(x1, x2):
-            tensors = all(hasattr(x, "_keras_history") for x in (x1, x2))
+            tensors = _is_symbolic(x1) and _is_symbolic(x2)
             if tensors and x1.shape == x2.shape:
                 return merge([x1, x2])
             return _function(function)(*_of_one_type(x1, x2))
@@ -104,23 +104,29 @@ def _merged(layer, function):
 
 
 def _of_one_type(*values):
-    """Gives tensors and constants the type that Keras computes in.
+    """Gives constants the type of the tensors, as Keras does.
 
-    That of the tensors, or float32 if a fraction meets integers.
+    Where a fraction meets integers, all become float32.
     """
-    tensors = [x for x in values if hasattr(x, "_keras_history")]
-    constants = [x for x in values if not hasattr(x, "_keras_history")]
-    dtype = tensors[0].dtype
-    if dtype.is_integer and any(
-        np.asarray(x).dtype.kind == "f" for x in constants
-    ):
+    constants = [x for x in values if not _is_symbolic(x)]
+    dtype = next(x.dtype for x in values if _is_symbolic(x))
+    if dtype.is_integer and any(_is_fraction(x) for x in constants):
         dtype = _tf().float32
+        values = [
+            _tf().cast(x, dtype) if _is_symbolic(x) else x for x in values
+        ]
     return [
-        _tf().cast(x, dtype)
-        if hasattr(x, "_keras_history")
-        else np.asarray(x, dtype.as_numpy_dtype).tolist()
+        x if _is_symbolic(x) else np.asarray(x, dtype.as_numpy_dtype).tolist()
         for x in values
     ]
+
+
+def _is_symbolic(value):
+    return hasattr(value, "_keras_history")
+
+
+def _is_fraction(constant):
+    return np.asarray(constant).dtype.kind == "f"
 
 
 def _reduced(function):
