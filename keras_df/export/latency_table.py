@@ -1,7 +1,6 @@
 """measure_latency: a table of what each layer costs on LiteRT."""
 
 import functools
-import importlib.util
 
 import keras
 import numpy as np
@@ -18,6 +17,7 @@ from keras_df.export.litert import convert
 from keras_df.export.operators import kernel_operators
 from keras_df.export.operators import operator_file
 from keras_df.export.operators import whole_operator
+from keras_df.export.verification import require_packages
 from keras_df.export.verification import require_tensorflow
 from keras_df.files import check_target
 from keras_df.graph import analyze
@@ -78,10 +78,7 @@ def measure_latency(
     ```
     """
     require_tensorflow("Measuring latency")
-    if importlib.util.find_spec("scipy") is None:
-        raise ImportError(
-            "Measuring latency needs SciPy: `pip install keras_df[litert]`."
-        )
+    require_packages("Measuring latency", ["scipy"], "litert")
     check_positive_integer("threads", threads)
     check_positive_integer("repeats", repeats)
     if filepath is not None:

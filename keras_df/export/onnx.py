@@ -1,6 +1,5 @@
 """onnx: an ONNX file."""
 
-import importlib.util
 import os
 
 import keras
@@ -13,6 +12,7 @@ from keras_df.export.portable import without_constants
 from keras_df.export.verification import check
 from keras_df.export.verification import example_inputs
 from keras_df.export.verification import expected_outputs
+from keras_df.export.verification import require_packages
 from keras_df.export.verification import require_tensorflow
 from keras_df.files import replacing
 from keras_df.graph.walk import graph_of
@@ -60,7 +60,7 @@ def onnx(
         raise ValueError(
             f"`filepath` must end in '.onnx'. Received: filepath={filepath}"
         )
-    _require_packages()
+    require_packages("Exporting to ONNX", _PACKAGES, "onnx")
     signature = tree.map_structure(
         lambda x: keras.InputSpec(shape=x.shape, dtype=x.dtype, name=x.name),
         graph_of(model).input,
@@ -74,15 +74,6 @@ def onnx(
             verbose=False,
         )
         return _verify(model, new)
-
-
-def _require_packages():
-    missing = [x for x in _PACKAGES if importlib.util.find_spec(x) is None]
-    if missing:
-        raise ImportError(
-            f"Exporting to ONNX needs the packages {', '.join(missing)}: "
-            "`pip install keras_df[onnx]`."
-        )
 
 
 def _verify(model, path):

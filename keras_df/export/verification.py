@@ -1,5 +1,7 @@
 """Comparing an exported file with the Keras model it was made of."""
 
+import importlib.util
+
 import keras
 import numpy as np
 from keras import tree
@@ -20,6 +22,16 @@ def require_tensorflow(what):
             f"{what} needs the TensorFlow backend; Keras is running on "
             f"'{backend}'. Save the model as `.keras`, and load and export it "
             "in a process with KERAS_BACKEND=tensorflow."
+        )
+
+
+def require_packages(what, packages, extra):
+    """Raises ImportError unless the packages of an extra are installed."""
+    missing = [x for x in packages if importlib.util.find_spec(x) is None]
+    if missing:
+        raise ImportError(
+            f"{what} needs the packages {', '.join(missing)}: "
+            f"`pip install keras_df[{extra}]`."
         )
 
 
