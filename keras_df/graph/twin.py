@@ -45,8 +45,8 @@ def twin(operation, changes=None):
         return _twin_of_function(operation, changes)
     try:
         with scope_of(operation):
-            config = resizable_config if changes else config_of
-            config = {**config(operation), **changes}
+            describe = resizable_config if changes else config_of
+            config = {**describe(operation), **changes}
             new = type(operation).from_config(config)
             if find_rule(operation) is None and not is_stock(operation):
                 _check_alike(operation, new)

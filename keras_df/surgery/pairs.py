@@ -20,9 +20,9 @@ _TRANSPOSED = (
     layers.Conv2DTranspose,
     layers.Conv3DTranspose,
 )
+_CONSTRAINTS = ("kernel_constraint", "pointwise_constraint")
 # Config keys that go to the second layer alone: it is the one that ends with
 # the bias and the activation of the original.
-_CONSTRAINTS = ("kernel_constraint", "pointwise_constraint")
 _TAIL = {"use_bias": False, "activation": None, "activity_regularizer": None}
 
 

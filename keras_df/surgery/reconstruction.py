@@ -39,7 +39,7 @@ class Fit:
         self._count = 0
         self._moment = np.zeros((height, height))
         self._cross = np.zeros((height, width))
-        self._means = [np.zeros(height), np.zeros(width)]
+        self._totals = [np.zeros(height), np.zeros(width)]
 
     def add(self, inputs, targets):
         """Adds samples.
@@ -52,13 +52,13 @@ class Fit:
         transposed = ops.transpose(inputs)
         self._moment += ops.convert_to_numpy(ops.matmul(transposed, inputs))
         self._cross += ops.convert_to_numpy(ops.matmul(transposed, targets))
-        for mean, values in zip(self._means, (inputs, targets)):
-            mean += ops.convert_to_numpy(ops.sum(values, axis=0))
+        for total, values in zip(self._totals, (inputs, targets)):
+            total += ops.convert_to_numpy(ops.sum(values, axis=0))
 
     def solve(self):
         """Returns the matrix, and the moment of the inputs."""
         moment, cross = self._moment / self._count, self._cross / self._count
-        of_inputs, of_targets = (mean / self._count for mean in self._means)
+        of_inputs, of_targets = self._means()
         if self._is_centered:
             moment = moment - np.outer(of_inputs, of_inputs)
             cross = cross - np.outer(of_inputs, of_targets)
@@ -71,8 +71,12 @@ class Fit:
 
     def shift(self, matrix):
         """Returns by how much a matrix misses the targets in the mean."""
-        of_inputs, of_targets = (mean / self._count for mean in self._means)
+        of_inputs, of_targets = self._means()
         return of_targets - of_inputs @ matrix
+
+    def _means(self):
+        """Means of the inputs and of the targets."""
+        return [total / self._count for total in self._totals]
 
 
 class Reconstruction:
