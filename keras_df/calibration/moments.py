@@ -5,6 +5,7 @@ change `D` of its kernel makes on real inputs is `trace(D^T C D)`, not
 `|D|^2`. Decomposing in this metric spends the rank where inputs are.
 """
 
+import collections
 import math
 
 import numpy as np
@@ -21,6 +22,10 @@ LARGEST_PATCH = 1152
 LARGEST_CHANNELS = 4096
 SAMPLES = 65536
 RIDGE = 1e-4
+"""Weight of directions that no sample showed, as a share of the mean."""
+FEW = 0.1
+"""The same, times the number of inputs over that of samples: a moment of few
+samples says little beside what they happen to be."""
 
 _TRANSPOSED_LAYERS = (
     layers.Conv1DTranspose,
@@ -57,6 +62,7 @@ class _Recorder:
     def __init__(self, paths):
         self._paths = paths
         self._sums = {}
+        self._counts = collections.Counter()
 
     def start(self, batches):
         self._share = SAMPLES // batches
@@ -80,6 +86,7 @@ class _Recorder:
         # Positions are many and alike: a regular sample of them will do.
         rows = ops.cast(rows[:: _stride(rows, self._share)], "float32")
         moment = ops.convert_to_numpy(ops.matmul(ops.transpose(rows), rows))
+        self._counts[name] += rows.shape[0]
         if name in self._sums:
             self._sums[name] += moment
         else:
@@ -91,8 +98,8 @@ class _Recorder:
             moment = self._sums.pop(name)  # They are large: one at a time.
             scale = max(np.trace(moment) / len(moment), 1e-12)
             moment /= scale
-            # Directions that the sample never showed keep a little weight.
-            moment[np.diag_indices(len(moment))] += RIDGE
+            ridge = RIDGE + FEW * len(moment) / self._counts[name]
+            moment[np.diag_indices(len(moment))] += ridge
             result[name] = moment
         return result
 

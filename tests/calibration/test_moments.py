@@ -21,7 +21,12 @@ def expected_of(rows):
     rows = rows.reshape(-1, rows.shape[-1])
     moment = rows.T @ rows / len(rows)
     moment /= np.trace(moment) / len(moment)
-    return moment + moments.RIDGE * np.eye(len(moment))
+    return moment + ridge_of(rows) * np.eye(len(moment))
+
+
+def ridge_of(rows):
+    samples, size = rows.shape
+    return 1e-4 + 0.1 * size / samples
 
 
 def patches(x, size, strides=1, dilation=1):
@@ -85,7 +90,7 @@ def test_rows_are_in_the_order_of_scheme_1():
     model = keras.Sequential([keras.Input((6, 6, 3)), layer])
     x = images(8, 6, 6, 3)
     moment = second_moments(model, [x], ["conv"])["conv"]
-    moment -= moments.RIDGE * np.eye(27)
+    moment -= (1e-4 + 0.1 * 27 / (8 * 4 * 4)) * np.eye(27)
     matrix = np.asarray(layer.kernel).reshape(27, 4)
     energy = np.mean(np.asarray(model(x)) ** 2, axis=(0, 1, 2))
     inside = np.diag(matrix.T @ moment @ matrix)
@@ -233,7 +238,8 @@ def test_what_cannot_be_measured_is_left_out(monkeypatch):
 def test_inputs_that_are_all_zero_give_a_finite_moment():
     model = keras.Sequential([keras.Input((3,)), layers.Dense(2, name="a")])
     found = second_moments(model, [np.zeros((4, 3))], ["a"])["a"]
-    np.testing.assert_allclose(found, moments.RIDGE * np.eye(3))
+    expected = ridge_of(np.zeros((4, 3))) * np.eye(3)
+    np.testing.assert_allclose(found, expected)
 
 
 def test_grouped_convolutions_are_not_measured():
