@@ -5,6 +5,7 @@ import numpy as np
 from keras import layers
 
 from keras_df.graph import analyze
+from keras_df.search.factors import RIDGE
 from keras_df.search.view import KernelView
 from keras_df.search.wrapper import CompressibleLayer
 
@@ -67,7 +68,14 @@ def wrapped(layer, scheme=1, moment_size=None, scale=None):
     x = layers.Conv2D(5, 1, name="before")(inputs)
     x = layers.GlobalAveragePooling2D()(layer(x))
     graph = analyze(keras.Model(inputs, layers.Dense(2)(x)))
-    view = KernelView(graph.nodes["layer"], graph, scheme, scale, moment_size)
+    view = KernelView(
+        graph.nodes["layer"],
+        graph,
+        graph.prunable,
+        scheme,
+        scale,
+        moment_size,
+    )
     return CompressibleLayer(layer, view), graph
 
 
@@ -87,10 +95,23 @@ def root_of(moment):
     return (vectors * np.sqrt(values)) @ vectors.T
 
 
-def masked_matrix(wrapper, mask):
-    """Scheme 1 matrix of the masked kernel, by hand."""
+def masked_matrix(wrapper, mask, moment=None):
+    """Scheme 1 matrix of the masked kernel, by hand.
+
+    With a moment, the normal equations of the kernel that reads inputs which
+    are there with the probability of their mask, and vary a little.
+    """
     view = wrapper.view
     kernel = np.asarray(keras.ops.convert_to_numpy(wrapper.kernel), float)
     (_, reads), (_, writes) = sorted(view.axes.items())
-    kernel = kernel * mask[reads][:, None] * mask[writes]
-    return kernel.reshape(-1, kernel.shape[-1])
+    matrix = kernel.reshape(-1, kernel.shape[-1]) * mask[writes]
+    units = np.tile(reads, len(matrix) // len(reads))
+    if moment is None:
+        return mask[units][:, None] * matrix
+    units, moment = units[: len(moment)], moment + RIDGE * np.eye(len(moment))
+    together = units[:, None] == units
+    there = mask[units]
+    both = np.where(together, there, np.outer(there, there))
+    fitted = np.linalg.solve(both * moment, there[:, None] * moment)
+    blocks = np.eye(len(matrix) // len(moment))
+    return np.kron(blocks, there[:, None] * fitted) @ matrix

@@ -78,8 +78,10 @@ def mebibytes(variables):
     return sum(np.prod(x.shape) for x in variables) * 4 / 2**20
 
 
-def factors(relaxation):
-    return [*relaxation.left, *relaxation.right, *relaxation.slopes]
+def factors(search):
+    """What the search keeps of each kernel, beside the network itself."""
+    network = {id(x) for x in search.network.variables}
+    return [x for x in search.relaxation.variables if id(x) not in network]
 
 
 def times(network, search, data):
@@ -117,7 +119,7 @@ def main(argv):
             "device_batch": FLAGS.device_batch,
             "network_mib": mebibytes(network.variables),
             "search_mib": mebibytes(search.variables),
-            "factors_mib": mebibytes(factors(search.relaxation)),
+            "factors_mib": mebibytes(factors(search)),
         }
         if FLAGS.turns:
             record.update(times(network, search, data))

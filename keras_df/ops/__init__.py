@@ -1,5 +1,7 @@
 """Tensor maths of the method: no layer, no graph, `keras.ops` only."""
 
+from keras_df.ops.compensation import compensation as compensation
+from keras_df.ops.compensation import weigh as weigh
 from keras_df.ops.masks import scheduled_sigmoid as scheduled_sigmoid
 from keras_df.ops.masks import soft_count as soft_count
 from keras_df.ops.matricization import dematricize as dematricize

@@ -4,8 +4,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_df.search.cached_kernel import CachedKernel
+from keras_df.search.cached_kernel import CachedPair
 from keras_df.search.factors import SMALLEST_MASK
-from keras_df.search.factors import factorize
 from keras_df.search.replicas import from_first_host
 
 TOLERANCE = 0.01
@@ -17,36 +18,45 @@ class CachedRelaxation(keras.layers.Layer):
 
     The weights are frozen, so singular vectors change through the masks
     alone, and slowly. Between two calls of `refresh` they stay as they are:
-    the masks scale the thresholded kernel, and singular values follow them to
-    first order. A step then costs one product of matrices per kernel and
-    direction, and no decomposition. At a refresh the kernels are exact, and
-    so are their derivatives, but for the turning of singular vectors with the
-    masks.
+    the masks scale the thresholded kernel, what it still reads makes up for
+    that, and singular values follow, all to first order. A step then costs a
+    product or two of matrices per kernel and direction, and no decomposition.
+    At a refresh the kernels are exact, and so are their derivatives, but for
+    the turning of singular vectors with the masks.
 
     Args:
         wrappers: List of `CompressibleLayer`.
         config: `SearchConfig`.
+
+    Attributes:
+        kernels: List with a `CachedKernel` for each kernel that is relaxed as
+            a matrix.
     """
 
     def __init__(self, wrappers, config, **kwargs):
         super().__init__(dtype="float32", **kwargs)
         self.config = config
         self._wrappers = wrappers
-        self._kernels = [x for x in wrappers if x.view.scheme is not None]
-        self._index(self._kernels)
-        self._add_factors(self._kernels)
+        self.kernels = [
+            CachedKernel(x) if x.view.scheme is None else CachedPair(x)
+            for x in wrappers
+            if x.view.is_matrix
+        ]
+        self._index([x.view for x in self.kernels])
+        self.anchor = self._state("anchor", len(self._units))
+        self.sigma = self._state("sigma", len(self._kernel_of))
         self.built = True
 
-    def _index(self, wrappers):
+    def _index(self, views):
         """Lays the channels, lines and singular values of all kernels out.
 
         A line is a row or a column of a kernel's matrix. One gather serves
         the lines of all kernels, one more their channels.
         """
         units, lines, count = [], [], 0
-        self._channel_sizes, self._line_sizes, self._ranks = [], [], []
-        for wrapper in wrappers:
-            view, starts = wrapper.view, {}
+        self._channel_sizes, self._line_sizes = [], []
+        for view in views:
+            starts = {}
             for axis, of_axis in view.axes.items():
                 starts[axis] = count
                 units.append(of_axis)
@@ -55,38 +65,20 @@ class CachedRelaxation(keras.layers.Layer):
             for axes in (view.rows, view.columns):
                 lines.append(_channel_of_lines(view, axes, starts))
                 self._line_sizes.append(len(lines[-1]))
-            self._ranks.append(min(view.matrix_shape))
         self._units = _joined(units)
         # Lines without a channel read a 1 behind the channels' masks.
         lines = _joined(lines)
         self._lines = np.where(lines < 0, count, lines).astype("int32")
+        self._ranks = [x.rank for x in self.kernels if x.rank]
         self._kernel_of = np.repeat(
-            np.arange(len(wrappers)), self._ranks
+            np.arange(len(self._ranks)), self._ranks
         ).astype("int32")
         self._last = (np.cumsum(self._ranks) - 1).astype("int32")
 
-    def _add_factors(self, wrappers):
-        self.anchor = self._state("anchor", (len(self._units),), "ones")
-        self.sigma = self._state("sigma", (len(self._kernel_of),), "ones")
-        self.left, self.right, self.slopes = [], [], []
-        for index, wrapper in enumerate(wrappers):
-            view, rank = wrapper.view, self._ranks[index]
-            height, width = view.matrix_shape
-            channels = self._channel_sizes[index]
-            self.left.append(self._state("left", (height, rank)))
-            self.right.append(self._state("right", (rank, width)))
-            self.slopes.append(self._state("slopes", (rank, channels)))
-            # Until the first refresh, the kernel and an identity.
-            whole, one = self.left[index], self.right[index]
-            if view.is_wide:
-                whole, one = one, whole
-            whole.assign(view.matrix(wrapper.kernel))
-            one.assign(ops.eye(rank))
-
-    def _state(self, name, shape, initializer="zeros"):
+    def _state(self, name, size):
         return self.add_weight(
-            shape=shape,
-            initializer=initializer,
+            shape=(size,),
+            initializer="ones",
             trainable=False,
             name=name,
             dtype="float32",
@@ -108,28 +100,19 @@ class CachedRelaxation(keras.layers.Layer):
         now = np.maximum(mask[self._units], SMALLEST_MASK)
         anchor = np.array(ops.convert_to_numpy(self.anchor))
         sigma = np.array(ops.convert_to_numpy(self.sigma))
-        ends, places = np.cumsum(self._channel_sizes), np.cumsum(self._ranks)
+        channel_ends = np.cumsum(self._channel_sizes)
+        rank_ends = np.cumsum([x.rank for x in self.kernels])
         renewed = 0
-        for index, wrapper in enumerate(self._kernels):
-            start = ends[index] - self._channel_sizes[index]
-            channels = slice(start, ends[index])
+        for kernel, end, rank_end, size in zip(
+            self.kernels, channel_ends, rank_ends, self._channel_sizes
+        ):
+            channels = slice(end - size, end)
             moved = np.abs(now[channels] - anchor[channels])
             if tolerance is not None and not np.any(moved > tolerance):
                 continue
-            factors = factorize(
-                wrapper.view,
-                wrapper.kernel,
-                wrapper.metric,
-                _by_axis(wrapper.view, now[channels]),
-            )
-            factors = from_first_host(factors)
-            self.left[index].assign(factors.left)
-            self.right[index].assign(factors.right)
-            self.slopes[index].assign(factors.slopes)
+            masks = _by_axis(kernel.view, now[channels])
+            sigma[rank_end - kernel.rank : rank_end] = kernel.renew(masks)
             anchor[channels] = now[channels]
-            sigma[places[index] - self._ranks[index] : places[index]] = (
-                factors.sigma
-            )
             renewed += 1
         self.anchor.assign(anchor)
         self.sigma.assign(sigma)
@@ -153,60 +136,50 @@ class CachedRelaxation(keras.layers.Layer):
 
         Reference: Eqs. 9 to 11 of the paper.
         """
-        if not self._kernels:
+        if not self.kernels:
             return self._assemble(mask, []), ops.zeros((0,))
         channels = ops.take(mask, self._units)
         gains, ranks = self._gate(channels - self.anchor, thresholds, steepness)
         ratios = ops.append(channels / self.anchor, ops.ones((1,)))
         lines = _split(ops.take(ratios, self._lines), self._line_sizes)
-        matrices = [
-            self._thresholded(index, gain, *lines[2 * index : 2 * index + 2])
-            for index, gain in enumerate(_split(gains, self._ranks))
+        relaxed = [
+            kernel.relaxed(gain, rows, columns)
+            for kernel, gain, rows, columns in zip(
+                self.kernels, gains, lines[::2], lines[1::2]
+            )
         ]
-        return self._assemble(mask, matrices), ranks
+        return self._assemble(mask, relaxed), ranks
 
     def _gate(self, moved, thresholds, steepness):
-        """Gains of all singular values, and the soft rank of each kernel."""
+        """Gains of each kernel, and the soft rank of each that has one."""
+        if not self._ranks:
+            return [None] * len(self.kernels), ops.zeros((0,))
         shifts = [
-            ops.matmul(slopes, of_kernel)
-            for slopes, of_kernel in zip(
-                self.slopes, _split(moved, self._channel_sizes)
+            ops.matmul(kernel.slopes, of_kernel)
+            for kernel, of_kernel in zip(
+                self.kernels, _split(moved, self._channel_sizes)
             )
+            if kernel.rank
         ]
         sigma = self.sigma + ops.concatenate(shifts)
         largest = ops.maximum(ops.take(self.sigma, self._last), 1e-12)
         gamma = ops.take(thresholds * largest, self._kernel_of)
         tau = ops.take(steepness / largest, self._kernel_of)
-        gates = ops.tanh(ops.relu(sigma - gamma) * tau)
-        ranks = ops.segment_sum(gates, self._kernel_of, len(self._ranks))
-        if self.config.shrinkage == "tanh":
-            return gates, ranks
-        floor = ops.take(1e-6 * largest, self._kernel_of)
-        return ops.relu(sigma - gamma) / ops.maximum(sigma, floor), ranks
+        gains = ops.tanh(ops.relu(sigma - gamma) * tau)
+        ranks = ops.segment_sum(gains, self._kernel_of, len(self._ranks))
+        if self.config.shrinkage == "svt":
+            floor = ops.take(1e-6 * largest, self._kernel_of)
+            gains = ops.relu(sigma - gamma) / ops.maximum(sigma, floor)
+        of_pairs = iter(_split(gains, self._ranks))
+        return [next(of_pairs) if x.rank else None for x in self.kernels], ranks
 
-    def _thresholded(self, index, gains, rows, columns):
-        """One kernel's matrix. The small factor takes the gains and masks."""
-        left, right = self.left[index].value, self.right[index].value
-        if self._kernels[index].takes_pairs:
-            return rows[:, None] * left, gains[:, None] * right * columns
-        if self._kernels[index].view.is_wide:
-            small = rows[:, None] * left * gains
-            return ops.matmul(small, right) * columns
-        small = gains[:, None] * right * columns
-        return rows[:, None] * ops.matmul(left, small)
-
-    def _assemble(self, mask, matrices):
-        """Kernels of all wrappers, in order; pairs stay as they are."""
-        matrices, kernels = iter(matrices), []
-        for wrapper in self._wrappers:
-            if wrapper.view.scheme is None:
-                kernels.append(wrapper.view.masked(wrapper.kernel, mask))
-                continue
-            matrix = next(matrices)
-            if not wrapper.takes_pairs:
-                matrix = wrapper.view.kernel(matrix)
-            kernels.append(matrix)
-        return kernels
+    def _assemble(self, mask, relaxed):
+        """Kernels of all wrappers, in order."""
+        relaxed = iter(relaxed)
+        return [
+            next(relaxed) if x.view.is_matrix else x.view.masked(x.kernel, mask)
+            for x in self._wrappers
+        ]
 
 
 def _channel_of_lines(view, axes, starts):

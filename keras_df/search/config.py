@@ -48,9 +48,11 @@ class SearchConfig:
             with nothing removed computes what the original does.
         shrinkage: `"svt"` for singular value thresholding (Eq. 5), `"tanh"`
             for gains that become a truncation as `rank_steepness` grows.
-        metric: `"activations"` to threshold kernels by the error they make
-            on real inputs, `"weights"` for the kernels' own singular values
-            as in the paper.
+        metric: `"activations"` to measure kernels by the error they make on
+            real inputs: what a kernel still reads makes up for what masks
+            take away (`keras_df.ops.compensation`), and singular values are
+            those of its outputs. `"weights"` for the kernels themselves, as
+            in the paper.
         normalization: `"batch"` lets BatchNormalization use the statistics
             of each batch during the search, `"inference"` its moving ones.
         spectra: `"cached"` renews the singular vectors of a kernel when its

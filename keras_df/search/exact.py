@@ -5,6 +5,8 @@ import numpy as np
 from keras import ops
 
 from keras_df import ops as df_ops
+from keras_df.search.factors import RIDGE
+from keras_df.search.factors import SMALLEST_MASK
 
 
 class ExactRelaxation(keras.layers.Layer):
@@ -28,7 +30,7 @@ class ExactRelaxation(keras.layers.Layer):
         self.built = True
 
     def _add_roots(self, view):
-        if view.moment_size is None:
+        if view.moment_size is None or view.scheme is None:
             return None, None
         if self.config.spectra != "svd" and not view.is_wide:
             return None, None
@@ -61,13 +63,16 @@ class ExactRelaxation(keras.layers.Layer):
         kernels, ranks = [], []
         for wrapper, roots in zip(self._wrappers, self._roots):
             view = wrapper.view
-            if view.scheme is None:
+            if not view.is_matrix:
                 kernels.append(view.masked(wrapper.kernel, mask))
                 continue
             # The masks scale rows and columns. Columns are scaled last, on
             # the small side: few matrices as large as the kernel are made.
             rows, columns = _sides(view, mask)
-            matrix = rows[:, None] * view.matrix(wrapper.kernel)
+            matrix = _mask_rows(wrapper, rows)
+            if view.scheme is None:
+                kernels.append(view.kernel(matrix * columns))
+                continue
             gate = _Gate(self.config, thresholds[len(ranks)], steepness)
             if self.config.spectra == "svd":
                 matrix, rank = _by_svd(wrapper, matrix, columns, roots, gate)
@@ -89,6 +94,19 @@ def _sides(view, mask):
             factor = factor * ops.take(mask, view.axes[axis][places])
         sides.append(factor)
     return sides
+
+
+def _mask_rows(wrapper, rows):
+    """The kernel's matrix with masks on its inputs, made up for."""
+    view = wrapper.view
+    matrix = view.matrix(wrapper.kernel)
+    if view.reads is None:
+        return rows[:, None] * matrix
+    mask = ops.maximum(rows[: view.moment_size], SMALLEST_MASK)
+    together = view.reads[:, None] == view.reads
+    moment = wrapper.moment.value + RIDGE * ops.eye(view.moment_size)
+    compensation = df_ops.compensation(moment, together, mask)
+    return matrix - df_ops.weigh(compensation * (1 - mask), matrix)
 
 
 class _Gate:
@@ -128,7 +146,7 @@ class _Gate:
 def _tall(wrapper, matrix, columns, gate):
     """Thresholds `matrix * columns` in the metric of the inputs."""
     scaled = columns * wrapper.scale
-    weighted = _weigh(wrapper.moment, matrix)
+    weighted = df_ops.weigh(wrapper.moment, matrix)
     gram = ops.matmul(ops.transpose(matrix), weighted)
     gains, rank = gate.threshold(scaled[:, None] * gram * scaled)
     right = scaled[:, None] * gains / wrapper.scale
@@ -138,31 +156,22 @@ def _tall(wrapper, matrix, columns, gate):
 def _wide(wrapper, matrix, columns, roots, gate):
     """The same, through the Gram matrix of the rows."""
     root, inverse = roots
-    weighted = _weigh(root, matrix)
+    weighted = df_ops.weigh(root, matrix)
     squares = ops.square(columns * wrapper.scale)
     gains, rank = gate.threshold(
         ops.matmul(weighted * squares, ops.transpose(weighted))
     )
     # The scale of the columns cancels.
-    left = _weigh(inverse, gains)
-    left = ops.transpose(_weigh(root, ops.transpose(left)))
+    left = df_ops.weigh(inverse, gains)
+    left = ops.transpose(df_ops.weigh(root, ops.transpose(left)))
     return ops.matmul(left, matrix) * columns, rank
 
 
 def _by_svd(wrapper, matrix, columns, roots, gate):
     """The same, by a singular value decomposition and automatic gradients."""
     root, inverse = roots
-    weighted = _weigh(root, matrix) * (columns * wrapper.scale)
+    weighted = df_ops.weigh(root, matrix) * (columns * wrapper.scale)
     u, sigma, vt = ops.svd(weighted, full_matrices=False)
     shrunk, rank = gate.shrink(sigma)
     thresholded = ops.matmul(u * shrunk, vt)
-    return _weigh(inverse, thresholded) / wrapper.scale, rank
-
-
-def _weigh(moment, matrix):
-    """Multiplies each block of rows of a matrix by a moment."""
-    if moment is None:
-        return matrix
-    size, columns = moment.shape[0], matrix.shape[1]
-    blocks = ops.reshape(matrix, (-1, size, columns))
-    return ops.reshape(ops.matmul(moment.value, blocks), matrix.shape)
+    return df_ops.weigh(inverse, thresholded) / wrapper.scale, rank

@@ -11,6 +11,14 @@ SMALLEST_MASK = 1e-3
 """Masks below this are factored as if they were this, never divided by 0."""
 
 
+RIDGE = 0.01
+"""What inputs vary by on their own, as a share of their mean moment.
+
+As in the reconstruction of `compress`: what stays shall not be trusted to make
+up for what goes by differences that hardly ever show.
+"""
+
+
 class Metric(NamedTuple):
     """How much an error of a kernel counts.
 
@@ -31,6 +39,8 @@ class Factors(NamedTuple):
     Attributes:
         left: Array of shape `(rows, n)`.
         right: Array of shape `(n, columns)`.
+        compensation: Array of shape `(moment_size, moment_size)`, as
+            `keras_df.ops.compensation` computes it, or None for an identity.
         sigma: Array of shape `(n,)`, ascending singular values in the metric
             of the inputs and outputs.
         slopes: Array of shape `(n, channels)`, the derivatives of `sigma`
@@ -39,6 +49,7 @@ class Factors(NamedTuple):
 
     left: np.ndarray
     right: np.ndarray
+    compensation: np.ndarray | None
     sigma: np.ndarray
     slopes: np.ndarray
 
@@ -58,15 +69,19 @@ def factorize(view, kernel, metric, masks):
 
     Reference: first-order perturbation of the eigenvalues of the Gram matrix.
     """
-    rows, columns, matrix = _masked(view, kernel, masks)
+    rows, columns = _line_masks(view, masks)
+    matrix, compensation = _mask_rows(view, kernel, metric.moment, rows)
     decompose = _wide if view.is_wide else _tall
-    factors, of_rows, of_columns = decompose(matrix, columns, metric)
+    factors, of_rows, of_columns = decompose(
+        matrix, columns, metric, compensation
+    )
     slopes = {
         **_per_channel(view, view.rows, of_rows / rows[:, None]),
         **_per_channel(view, view.columns, of_columns / columns[:, None]),
     }
     stacked = np.concatenate([slopes[axis] for axis in view.axes])
-    return Factors(*factors, stacked.T)
+    left, right, sigma = factors
+    return Factors(left, right, compensation, sigma, stacked.T)
 
 
 def singular_values(view, kernel, metric, masks):
@@ -78,23 +93,53 @@ def singular_values(view, kernel, metric, masks):
     Returns:
         Float32 array of shape `(n,)`, ascending.
     """
-    _, columns, matrix = _masked(view, kernel, masks)
+    rows, columns = _line_masks(view, masks)
+    matrix, _ = _mask_rows(view, kernel, metric.moment, rows)
     gram = _wide_gram if view.is_wide else _tall_gram
     gram, *_ = gram(matrix, columns * metric.scale, metric.moment)
     return np.sqrt(np.maximum(np.linalg.eigvalsh(gram), 0))
 
 
-def _masked(view, kernel, masks):
-    """Masks of the rows and of the columns, and the matrix, rows masked."""
+def _line_masks(view, masks):
+    """Masks of the rows and of the columns of a kernel's matrix."""
     sides = []
     for axes in (view.rows, view.columns):
         factor = np.ones(view.size(axes), "float32")
         for axis, places in view.channels(axes).items():
             factor *= masks[axis][places]
         sides.append(factor)
-    rows, columns = sides
-    matrix = view.matrix(kernel)
-    return rows, columns, rows[:, None] * ops.convert_to_numpy(matrix)
+    return sides
+
+
+def masked_matrix(view, kernel, metric, masks):
+    """The matrix of a masked kernel that stays dense.
+
+    Args:
+        view, kernel, metric, masks: As for `factorize`; no scheme is needed.
+
+    Returns:
+        Tuple of an array of shape `(rows, columns)` and the compensation, as
+        in `Factors`.
+    """
+    rows, columns = _line_masks(view, masks)
+    matrix, compensation = _mask_rows(view, kernel, metric.moment, rows)
+    return matrix * columns, compensation
+
+
+def _mask_rows(view, kernel, moment, rows):
+    """Masks what a kernel reads; see `keras_df.ops.compensation`."""
+    matrix = ops.convert_to_numpy(view.matrix(kernel))
+    if view.reads is None:
+        return rows[:, None] * matrix, None
+    mask = np.maximum(rows[: view.moment_size].astype(float), SMALLEST_MASK)
+    moment = moment + RIDGE * np.eye(len(moment))
+    shared = np.where(view.reads[:, None] == view.reads, moment, 0.0)
+    compensation = np.linalg.solve(
+        moment + shared * (1 / mask - 1), shared / mask
+    )
+    # In double precision, because what goes is the difference of two.
+    matrix = matrix - weigh(compensation * (1 - mask), matrix.astype(float))
+    return matrix.astype("float32"), compensation.astype("float32")
 
 
 def _tall_gram(matrix, weights, moment):
@@ -102,13 +147,14 @@ def _tall_gram(matrix, weights, moment):
     return weights[:, None] * (matrix.T @ weighted) * weights, weighted
 
 
-def _tall(matrix, columns, metric):
+def _tall(matrix, columns, metric, compensation):
     weights = columns * metric.scale
     gram, weighted = _tall_gram(matrix, weights, metric.moment)
     sigma, vectors = _spectrum(gram)
     mixing = weights[:, None] * vectors
     left, right = matrix @ mixing, (vectors / _column(metric.scale)).T
-    of_rows = left * (weighted @ mixing) / _floored(sigma)
+    dual = _weigh_transposed(compensation, weighted @ mixing)
+    of_rows = left * dual / _floored(sigma)
     return (left, right, sigma), of_rows, sigma * vectors**2
 
 
@@ -120,7 +166,7 @@ def _wide_gram(matrix, weights, moment):
     return weighted @ weighted.T, weighted, root
 
 
-def _wide(matrix, columns, metric):
+def _wide(matrix, columns, metric, compensation):
     weights = columns * metric.scale
     gram, weighted, root = _wide_gram(matrix, weights, metric.moment)
     sigma, vectors = _spectrum(gram)
@@ -128,12 +174,14 @@ def _wide(matrix, columns, metric):
     left, dual = vectors, vectors
     if root is not None:
         left, dual = weigh(np.linalg.inv(root), left), weigh(root.T, dual)
+    of_rows = sigma * left * _weigh_transposed(compensation, dual)
     of_columns = (directions**2).T / _floored(sigma)
-    return (
-        (left, directions / metric.scale, sigma),
-        sigma * left * dual,
-        of_columns,
-    )
+    return (left, directions / metric.scale, sigma), of_rows, of_columns
+
+
+def _weigh_transposed(compensation, matrix):
+    transposed = None if compensation is None else compensation.T
+    return weigh(transposed, matrix)
 
 
 def _spectrum(gram):

@@ -108,7 +108,7 @@ class SearchModel(ResumableModel):
         self._architecture = _architecture(model)
         self.schedule = Schedule(self.config, name="schedule")
         self.network, self.wrappers, shared = build_network(
-            model, graph, self._allocator.cost, self.config
+            model, graph, self._allocator, self.config
         )
         # A list would be tracked, and its variables trained.
         self._leaving_the_model_alone = functools.partial(unchanged, shared)

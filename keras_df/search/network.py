@@ -15,13 +15,13 @@ from keras_df.search.view import KernelView
 from keras_df.search.wrapper import CompressibleLayer
 
 
-def build_network(model, graph, cost, config):
+def build_network(model, graph, allocator, config):
     """Copies a model, freezes the copy and wraps its kernels.
 
     Args:
         model: The user's model. It is not modified.
         graph: `ChannelGraph` of the model.
-        cost: `ModelCost` of the model, whose order of layers is used.
+        allocator: `Allocator` of the search, whose order of layers is used.
         config: `SearchConfig`.
 
     Returns:
@@ -29,12 +29,13 @@ def build_network(model, graph, cost, config):
         kernel to its `CompressibleLayer`, and a list of the variables that
         the network shares with the model, in layers that cannot be copied.
     """
-    builder = _Builder(graph, cost.schemes, config)
+    builder = _Builder(graph, allocator, config)
     network = rebuild(model, builder.replace)
     for source, copy in builder.copies:
         copy_weights(source, copy)
     _freeze(builder.copies, config)
-    wrappers = {path: builder.wrappers[path] for path in cost.paths}
+    paths = allocator.cost.paths
+    wrappers = {path: builder.wrappers[path] for path in paths}
     shared = [
         variable
         for source, copy in builder.copies
@@ -60,9 +61,9 @@ def unchanged(variables):
 
 
 class _Builder:
-    def __init__(self, graph, schemes, config):
+    def __init__(self, graph, allocator, config):
         self._graph = graph
-        self._schemes = schemes
+        self._allocator = allocator
         self._config = config
         self._scales = output_scales(graph)
         self.copies = []
@@ -84,8 +85,9 @@ class _Builder:
         if self._config.metric == "activations":
             size = moment_size(node.operation)
             scale = self._scales.get(node.path)
-        scheme = self._schemes.get(node.path)
-        return KernelView(node, self._graph, scheme, scale, size)
+        free, schemes = self._allocator.free, self._allocator.cost.schemes
+        scheme = schemes.get(node.path)
+        return KernelView(node, self._graph, free, scheme, scale, size)
 
 
 def _freeze(copies, config):

@@ -14,6 +14,7 @@ class KernelView:
     Args:
         node: `Node` of the layer.
         graph: `ChannelGraph` of the model.
+        free: Boolean array of shape `(units,)`, the units that may go.
         scheme: Scheme of the layer's pair, None if it stays dense.
         scale: Array of shape `(outputs,)`, how much each output counts, or
             None.
@@ -25,9 +26,16 @@ class KernelView:
             integer array.
         rows, columns: The axes of the kernel that make its matrix.
         is_wide: Whether the matrix has more columns than rows.
+        moment_size: Size of the second moment that the matrix is measured
+            by, or None.
+        reads: Array of shape `(moment_size,)`, the unit of each input that
+            the moment is about; None if there is no moment, or if all of
+            them stay.
     """
 
-    def __init__(self, node, graph, scheme=None, scale=None, moment_size=None):
+    def __init__(
+        self, node, graph, free, scheme=None, scale=None, moment_size=None
+    ):
         kernel = node.kernel
         self.attribute = kernel.attribute
         self.shape = tuple(getattr(node.operation, kernel.attribute).shape)
@@ -37,17 +45,34 @@ class KernelView:
         }
         self.scheme = scheme
         self.scale = np.float32(1.0)
-        self.moment_size = None
+        self.moment_size = self.reads = None
         self.is_wide = False
-        if scheme is None:
+        layout = scheme or 1
+        if layout not in kernel.schemes:
             return
-        self.rows, self.columns = kernel.schemes[scheme]
+        self.rows, self.columns = kernel.schemes[layout]
         height, width = self.matrix_shape
         self.is_wide = height < width
-        if scheme == 1:
+        if layout == 1 and moment_size is not None:
+            self.reads = self._units_read(moment_size, free)
+        if scheme == 1 or self.reads is not None:
             self.moment_size = moment_size
-        if scale is not None and self.columns == (kernel.outputs[0],):
+        if not scheme or scale is None:
+            return
+        if self.columns == (kernel.outputs[0],):
             self.scale = (scale / scale.max()).astype("float32")
+
+    def _units_read(self, count, free):
+        """The units of the first rows, which those of each block repeat."""
+        for axis, places in self.channels(self.rows).items():
+            units = self.axes[axis][places[:count]]
+            return units if free[units].any() else None
+        return None
+
+    @property
+    def is_matrix(self):
+        """Whether the search relaxes the kernel as a matrix."""
+        return self.scheme is not None or self.reads is not None
 
     @property
     def matrix_shape(self):

@@ -54,7 +54,7 @@ def read(out):
     search = keras.models.load_model(out / "search.keras")
     variables = [search.logits, search.thresholds, search.schedule.step]
     variables += [x.moment for x in search.wrappers.values()]
-    variables += search.relaxation.left
+    variables += [x.left for x in search.relaxation.kernels]
     arrays = [keras.ops.convert_to_numpy(x) for x in variables]
     return arrays, kdf.CompressionPlan.load(out / "plan.json")
 

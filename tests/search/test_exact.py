@@ -71,13 +71,14 @@ def test_thresholding_in_the_metric_of_the_inputs(
     layer, size, threshold, spectra
 ):
     wrapper, graph = wrapped(layer(), moment_size=size)
-    moment = np.eye(5) if size is None else set_moment(wrapper)
+    moment = None if size is None else set_moment(wrapper)
     mask = np.random.default_rng(1).uniform(0.3, 1, graph.unit_count)
     kernel, rank = relaxed(
         wrapper, mask, threshold, shrinkage="svt", spectra=spectra
     )
+    root = np.eye(5) if moment is None else root_of(moment)
     expected, sigma = thresholded(
-        masked_matrix(wrapper, mask), root_of(moment), threshold
+        masked_matrix(wrapper, mask, moment), root, threshold
     )
     np.testing.assert_allclose(
         kernel.reshape(expected.shape), expected, atol=2e-4

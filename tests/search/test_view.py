@@ -6,6 +6,8 @@ from search_helpers import tall_layer
 from search_helpers import wide_layer
 from search_helpers import wrapped
 
+from keras_df.search.view import KernelView
+
 
 @pytest.mark.parametrize("scheme", [1, 2])
 @pytest.mark.parametrize("layer", [tall_layer, wide_layer])
@@ -55,3 +57,28 @@ def test_only_the_share_of_the_largest_scale_counts():
     np.testing.assert_allclose(view.scale, scale / 10, rtol=1e-6)
     view = wrapped(tall_layer(), scheme=2, scale=scale)[0].view
     assert view.scale == 1
+
+
+@pytest.mark.parametrize("scheme, size", [(1, 5), (1, 45), (None, 45)])
+def test_inputs_of_the_moment_know_their_units(scheme, size):
+    view = wrapped(tall_layer(), scheme, size)[0].view
+    expected = np.resize(view.axes[2], size)
+    np.testing.assert_array_equal(view.reads, expected)
+    assert view.is_matrix
+
+
+@pytest.mark.parametrize("scheme", [1, 2, None])
+def test_without_a_moment_nothing_makes_up_for_what_goes(scheme):
+    view = wrapped(tall_layer(), scheme)[0].view
+    assert view.reads is None and view.moment_size is None
+    assert view.is_matrix == (scheme is not None)
+
+
+@pytest.mark.parametrize("scheme", [1, None])
+def test_inputs_that_all_stay_need_no_compensation(scheme):
+    graph = wrapped(tall_layer())[1]
+    stay = np.zeros(graph.unit_count, bool)
+    node = graph.nodes["layer"]
+    view = KernelView(node, graph, stay, scheme, moment_size=45)
+    assert view.reads is None
+    assert view.moment_size == (45 if scheme else None)
