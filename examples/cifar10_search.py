@@ -32,8 +32,7 @@ def two_stage_plan(model, train, share, steps, samples):
     """Prunes half of the way, then finds the ranks of what is left.
 
     The kernels that ranks are searched for have been fitted to the inputs
-    that pruning left them. Where little may stay, that is worth more than
-    finding both at once.
+    that pruning left them.
 
     Args:
         model: A classifier that returns logits.
