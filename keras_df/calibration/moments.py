@@ -24,8 +24,6 @@ SAMPLES = 65536
 RIDGE = 1e-4
 """Weight of directions that no sample showed, as a share of the mean."""
 FEW = 0.1
-"""The same, times the number of inputs over that of samples: a moment of few
-samples says little beside what they happen to be."""
 
 _TRANSPOSED_LAYERS = (
     layers.Conv1DTranspose,
@@ -98,10 +96,23 @@ class _Recorder:
             moment = self._sums.pop(name)  # They are large: one at a time.
             scale = max(np.trace(moment) / len(moment), 1e-12)
             moment /= scale
-            ridge = RIDGE + FEW * len(moment) / self._counts[name]
-            moment[np.diag_indices(len(moment))] += ridge
+            share = ridge(RIDGE, len(moment), self._counts[name])
+            moment[np.diag_indices(len(moment))] += share
             result[name] = moment
         return result
+
+
+def ridge(least, inputs, samples):
+    """What to add to a moment's diagonal, as a share of its mean.
+
+    A moment of few samples says little beside what they happen to be.
+
+    Args:
+        least: Number, the ridge of a moment of countless samples.
+        inputs: Integer, the size of the moment.
+        samples: Integer, how many samples it was measured on.
+    """
+    return least + FEW * inputs / samples
 
 
 def moment_size(layer):

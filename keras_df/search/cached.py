@@ -7,6 +7,7 @@ from keras import ops
 from keras_df.search.cached_kernel import CachedKernel
 from keras_df.search.cached_kernel import CachedPair
 from keras_df.search.factors import SMALLEST_MASK
+from keras_df.search.replicas import add_state
 from keras_df.search.replicas import from_first_host
 
 TOLERANCE = 0.01
@@ -43,8 +44,8 @@ class CachedRelaxation(keras.layers.Layer):
             if x.view.is_matrix
         ]
         self._index([x.view for x in self.kernels])
-        self.anchor = self._state("anchor", len(self._units))
-        self.sigma = self._state("sigma", len(self._kernel_of))
+        self.anchor = add_state(self, "anchor", (len(self._units),), "ones")
+        self.sigma = add_state(self, "sigma", (len(self._kernel_of),), "ones")
         self.built = True
 
     def _index(self, views):
@@ -74,16 +75,6 @@ class CachedRelaxation(keras.layers.Layer):
             np.arange(len(self._ranks)), self._ranks
         ).astype("int32")
         self._last = (np.cumsum(self._ranks) - 1).astype("int32")
-
-    def _state(self, name, size):
-        return self.add_weight(
-            shape=(size,),
-            initializer="ones",
-            trainable=False,
-            name=name,
-            dtype="float32",
-            aggregation="only_first_replica",
-        )
 
     def refresh(self, mask, tolerance=None):
         """Renews the factors of kernels whose masks have moved.

@@ -7,6 +7,7 @@ from keras import ops
 from keras_df import ops as df_ops
 from keras_df.search.factors import factorize
 from keras_df.search.factors import masked_matrix
+from keras_df.search.replicas import add_state
 from keras_df.search.replicas import from_first_host
 
 
@@ -29,22 +30,14 @@ class CachedKernel(keras.layers.Layer):
         self.compensation = None
         if view.reads is not None:
             shape = (view.moment_size, view.moment_size)
-            self.compensation = self._state("compensation", shape, "identity")
+            self.compensation = add_state(
+                self, "compensation", shape, "identity"
+            )
         self._add_factors(view)
         self.built = True
 
-    def _state(self, name, shape, initializer="zeros"):
-        return self.add_weight(
-            shape=shape,
-            initializer=initializer,
-            trainable=False,
-            name=name,
-            dtype="float32",
-            aggregation="only_first_replica",
-        )
-
     def _add_factors(self, view):
-        self.left = self._state("left", view.matrix_shape)
+        self.left = add_state(self, "left", view.matrix_shape)
         self.left.assign(view.matrix(self.wrapper.kernel))
 
     def renew(self, masks):
@@ -107,9 +100,9 @@ class CachedPair(CachedKernel):
     def _add_factors(self, view):
         height, width = view.matrix_shape
         channels = sum(map(len, view.axes.values()))
-        self.left = self._state("left", (height, self.rank))
-        self.right = self._state("right", (self.rank, width))
-        self.slopes = self._state("slopes", (self.rank, channels))
+        self.left = add_state(self, "left", (height, self.rank))
+        self.right = add_state(self, "right", (self.rank, width))
+        self.slopes = add_state(self, "slopes", (self.rank, channels))
         # Until it is renewed, the kernel and an identity.
         whole, one = self.left, self.right
         if view.is_wide:

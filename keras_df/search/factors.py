@@ -10,7 +10,6 @@ from keras_df.calibration import weigh
 SMALLEST_MASK = 1e-3
 """Masks below this are factored as if they were this, never divided by 0."""
 
-
 RIDGE = 0.01
 """What inputs vary by on their own, as a share of their mean moment.
 

@@ -31,6 +31,7 @@ from keras_df.search.exact import ExactRelaxation
 from keras_df.search.latest import Latest
 from keras_df.search.network import build_network
 from keras_df.search.network import unchanged
+from keras_df.search.replicas import add_state
 from keras_df.search.replicas import check_strategy
 from keras_df.search.replicas import replica_id
 from keras_df.search.resume import ResumableModel
@@ -183,14 +184,7 @@ class SearchModel(ResumableModel):
         )
 
     def _state(self, name, size, initializer="ones"):
-        return self.add_weight(
-            shape=(size,),
-            initializer=initializer,
-            trainable=False,
-            name=name,
-            dtype="float32",
-            aggregation="only_first_replica",
-        )
+        return add_state(self, name, (size,), initializer)
 
     def relax(self):
         """Computes the relaxed kernels, and what the relaxed model costs.

@@ -34,6 +34,18 @@ def from_first_host(arrays):
     return multihost_utils.broadcast_one_to_all(arrays)
 
 
+def add_state(layer, name, shape, initializer="zeros"):
+    """Adds a float32 weight to a layer, not trained, alike on all replicas."""
+    return layer.add_weight(
+        shape=shape,
+        initializer=initializer,
+        trainable=False,
+        name=name,
+        dtype="float32",
+        aggregation="only_first_replica",
+    )
+
+
 def check_strategy():
     """Refuses strategies that Keras 3 cannot train under.
 

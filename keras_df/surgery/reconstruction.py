@@ -12,6 +12,7 @@ from keras import ops
 
 from keras_df.budgets.schemes import kernel_matrix
 from keras_df.calibration import linear_rows
+from keras_df.calibration import ridge
 from keras_df.graph.lockstep import run_side_by_side
 from keras_df.surgery.recalibrate import recalibrate_layer
 
@@ -20,8 +21,6 @@ SAMPLES = 131072
 
 RIDGE = 0.01
 """How much the kernel as it is counts, as a share of the mean moment."""
-FEW = 10
-"""With so many samples per row of the matrix, it counts twice as much."""
 
 
 class Fit:
@@ -62,11 +61,10 @@ class Fit:
         if self._is_centered:
             moment = moment - np.outer(of_inputs, of_inputs)
             cross = cross - np.outer(of_inputs, of_targets)
-        # A moment of few samples says little beside what they happen to be.
-        share = RIDGE * (1 + FEW * len(moment) / self._count)
-        ridge = max(share * np.trace(moment) / len(moment), 1e-12)
-        moment[np.diag_indices(len(moment))] += ridge
-        matrix = np.linalg.solve(moment, cross + ridge * self._prior)
+        share = ridge(RIDGE, len(moment), self._count)
+        weight = max(share * np.trace(moment) / len(moment), 1e-12)
+        moment[np.diag_indices(len(moment))] += weight
+        matrix = np.linalg.solve(moment, cross + weight * self._prior)
         return matrix, moment
 
     def shift(self, matrix):

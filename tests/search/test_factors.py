@@ -65,7 +65,7 @@ def test_the_factors_are_the_masked_kernel(case):
     factors = factorize(*arguments(wrapper, mask))
     expected = masked_matrix(wrapper, mask, moment)
     np.testing.assert_allclose(
-        factors.left @ factors.right, expected, atol=1e-3
+        factors.left @ factors.right, expected, atol=1e-4
     )
 
 

@@ -231,7 +231,7 @@ def assert_alike(one, other, atol=1e-5):
 
 
 def assert_different(one, other):
-    assert max(np.abs(a - b).max() for a, b in zip(one, other)) > 1e-4
+    assert max(np.abs(a - b).max() for a, b in zip(one, other)) > 1e-3
 
 
 def test_weights_of_samples_by_output():
@@ -239,6 +239,7 @@ def test_weights_of_samples_by_output():
     keras.utils.set_random_seed(2)
     model, x = detector(), images()
     targets = boxes_and_kinds(model, x)
+    targets["box"] = 3 * targets["box"]  # A loss that has a say.
     weights = {"box": np.zeros(48), "kind": np.ones(48)}
     without = detecting(
         kdf.SearchModel(model, kdf.MACs(0.6)),
