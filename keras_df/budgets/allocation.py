@@ -14,6 +14,8 @@ from keras_df.budgets.model_cost import ModelCost
 
 FILL_TRIES = 3000
 SLACK = 5e-4
+NEGLIGIBLE = 0.01
+"""The cheapest layers stay dense, up to this share of the cost together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +44,12 @@ class Allocator:
 
     Attributes:
         cost: The `ModelCost` that budgets are counted with.
+        negligible: Set of the paths of layers that stay dense because the
+            budgets would not notice: of the cheapest, which cost less than
+            1 % together, those without a cap. Nothing but the loss would
+            decide on their ranks, and a damaged network has a lower loss
+            where its outputs say less. Empty if they are needed to reach
+            the budgets.
         free: Boolean array of shape `(units,)`, the units that may go.
         limits: Dict from resource to the largest amount allowed.
 
@@ -68,9 +76,32 @@ class Allocator:
             limit = min(budget.limit(total), total)
             known = self.limits.get(budget.resource, limit)
             self.limits[budget.resource] = min(limit, known)
+        self.negligible = set()
         if budgets:
             self._refuse_nothing()
+            self._spare_negligible(budgets)
         self._refuse_unreachable(budgets)
+
+    def _spare_negligible(self, budgets):
+        """Lets the cheapest layers be, if the budgets can be reached so."""
+        every = self.cost
+        cheapest = [_cheapest(every, x.resource) for x in budgets]
+        found = set.intersection(*cheapest) & set(every.schemes)
+        kernels = self.graph.kernels()
+        found = {
+            path
+            for path in found
+            if self.constraints.share_range(kernels[path])[1] == 1.0
+        }
+        if not found:
+            return
+        rest = {p: s for p, s in every.schemes.items() if p not in found}
+        self.cost = ModelCost(self.graph, rest, table_of(budgets))
+        smallest = self.smallest()
+        if all(smallest[x] <= limit for x, limit in self.limits.items()):
+            self.negligible = found
+        else:
+            self.cost = every
 
     def _free_units(self):
         free = self.graph.prunable & self.constraints.prune
@@ -183,6 +214,14 @@ class Allocator:
             < SLACK * self.cost.totals[resource]
             for resource, limit in self.limits.items()
         )
+
+
+def _cheapest(cost, resource):
+    """Paths of the cheapest layers, `NEGLIGIBLE` together."""
+    shares = cost.shares(resource)
+    order = np.argsort(shares, kind="stable")
+    count = np.searchsorted(np.cumsum(shares[order]), NEGLIGIBLE)
+    return {cost.paths[layer] for layer in order[:count]}
 
 
 def _alone(constraints):

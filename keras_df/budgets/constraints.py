@@ -28,7 +28,9 @@ class Constraints:
 
     Args:
         prune: Whether filters may be removed.
-        decompose: Whether kernels may be split into low-rank pairs.
+        decompose: Whether kernels may be split into low-rank pairs. The
+            cheapest layers, which have less than 1 % of what a budget counts
+            together, stay dense unless a cap or the budget needs them.
         scheme: 1 or 2, the matricization of decomposed kernels (paper,
             Section 3.2), or `"best"`, for each layer the one that is cheaper
             at equal error; or a dict from layers to one of these, layers not

@@ -107,6 +107,19 @@ class ModelCost:
         """
         return self._inputs.sum(kept), self._outputs.sum(kept)
 
+    def shares(self, resource):
+        """What each layer with a kernel costs, uncompressed.
+
+        Args:
+            resource: One of `"macs"`, `"flops"`, `"params"`, `"latency"`.
+
+        Returns:
+            Array of shape `(layers,)`, shares of the model's total.
+        """
+        at = self._coefficients[resource]
+        sizes = self.sizes(np.ones(self.graph.unit_count))
+        return kernel_cost(*at.kernels, *sizes) / max(self.totals[resource], 1)
+
     def count(self, resource, kept, ranks=None, paired=None):
         """Counts a resource of the compressed model.
 

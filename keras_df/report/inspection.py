@@ -190,6 +190,8 @@ def _reasons(node, units, allocator, scheme):
         yield "pruning: it shares filters with a layer that is skipped"
     if scheme is None and node.kernel.reason:
         yield f"decomposition: {node.kernel.reason}"
+    elif node.path in allocator.negligible:
+        yield "decomposition: the budget would not notice"
     elif not constraints.decompose:
         yield "decomposition: the constraints do not allow it"
 

@@ -270,6 +270,49 @@ def test_without_decomposition_every_kernel_is_dense(residual_model):
     assert any(len(x.kept) < x.channels for x in plan.layers.values())
 
 
+def head_after_pooling():
+    """A classifier: its head has 0.1 % of the MACs, a quarter of the rest."""
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 64)),
+            layers.Conv2D(96, 3, padding="same", name="conv0"),
+            layers.Conv2D(96, 3, padding="same", name="conv1"),
+            layers.GlobalAveragePooling2D(name="pool"),
+            layers.Dense(96, name="logits"),
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    "budget, is_pair",
+    [
+        (MACs(0.3), False),
+        (Params(0.3), True),
+        ([MACs(0.3), Params(0.3)], True),
+        ([MACs(0.3), FLOPs(0.3)], False),
+    ],
+)
+def test_what_no_budget_would_notice_stays_dense(budget, is_pair):
+    plan = plan_of(head_after_pooling(), budget, prune=False)
+    assert (plan.layers["logits"].rank is not None) == is_pair
+
+
+def test_a_cap_holds_even_where_no_budget_would_notice():
+    plan = plan_of(head_after_pooling(), MACs(0.3), caps={"logits": 0.25})
+    assert plan.layers["logits"].rank <= 24
+
+
+def test_the_layers_that_stay_dense_cost_little_together():
+    chain = [keras.Input((8, 8, 16))]
+    chain += [layers.Conv2D(16, 1, name=f"thin{i}") for i in range(40)]
+    chain.append(layers.Conv2D(192, 5, padding="same", name="thick"))
+    graph = analyze(keras.Sequential(chain))
+    allocator = Allocator(graph, as_budgets(MACs(0.5)), Constraints())
+    shares = dict(zip(allocator.cost.paths, allocator.cost.shares("macs")))
+    assert sum(shares[x] for x in allocator.negligible) <= 0.01
+    assert 0 < len(allocator.negligible) < 40
+
+
 def test_schemes_are_those_asked_for(residual_model):
     scheme = {"block1_*": 2}
     plan = plan_of(residual_model, MACs(0.5), prune=False, scheme=scheme)

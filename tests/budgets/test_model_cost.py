@@ -66,6 +66,20 @@ def test_nothing_removed_costs_all(residual_model):
         assert cost.totals[resource] == getattr(expected, resource)
 
 
+def test_shares_are_those_of_count(residual_model):
+    cost = cost_of(residual_model, Constraints())
+    counted = {x.name: x for x in count(residual_model).layers}
+    for resource in RESOURCES:
+        total = getattr(count(residual_model), resource)
+        shares = cost.shares(resource)
+        assert shares.sum() <= 1
+        for path, share in zip(cost.paths, shares, strict=True):
+            own = getattr(counted[path], resource)
+            assert 0 < share * total <= own + 1e-6
+            if resource == "macs":
+                assert share * total == pytest.approx(own)
+
+
 def test_a_pair_that_is_not_cheaper_is_not_made():
     model = keras.Sequential(
         [keras.Input((10,)), layers.Dense(10, name="a", use_bias=False)]

@@ -177,3 +177,19 @@ def test_a_budget_that_cannot_be_reached_is_refused(residual_model):
         kdf.inspect(residual_model, kdf.MACs(float(least - 1)))
     with pytest.raises(TypeError, match="budget"):
         kdf.inspect(residual_model, 0.5)
+
+
+def test_what_a_budget_would_not_notice_says_so():
+    model = keras.Sequential(
+        [
+            keras.Input((16, 16, 32)),
+            layers.Conv2D(32, 3, name="conv"),
+            layers.GlobalAveragePooling2D(name="pool"),
+            layers.Dense(10, name="logits"),
+        ]
+    )
+    found = by_name(kdf.inspect(model, MACs(0.5)))["logits"]
+    assert found.max_rank == 0
+    assert "decomposition: the budget would not notice" in found.reasons
+    assert by_name(kdf.inspect(model))["logits"].max_rank == 10
+    assert by_name(kdf.inspect(model, Params(0.5)))["logits"].max_rank == 10

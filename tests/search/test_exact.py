@@ -148,3 +148,25 @@ def test_a_dense_layer_is_masked_only():
     np.testing.assert_allclose(
         kernel.reshape(expected.shape), expected, atol=1e-6
     )
+
+
+@pytest.mark.parametrize("shrinkage", ["tanh", "svt"])
+@pytest.mark.parametrize("layer", [tall_layer, wide_layer])
+def test_gradients_are_those_of_the_svd(layer, shrinkage, gradients):
+    wrapper, graph = wrapped(layer())
+    mask = np.linspace(0.4, 1.0, graph.unit_count)
+    weights = np.random.default_rng(2).normal(size=wrapper.kernel.shape)
+
+    def gradients_by(spectra):
+        config = SearchConfig(shrinkage=shrinkage, spectra=spectra)
+        relaxation = ExactRelaxation([wrapper], config)
+        relaxation.refresh()
+
+        def loss(mask, thresholds):
+            (kernel,), ranks = relaxation.relax(mask, thresholds, 5.0)
+            return ops.sum(kernel * weights.astype("float32")) + ops.sum(ranks)
+
+        return gradients(loss, mask, np.array([0.3]))
+
+    for got, wanted in zip(*map(gradients_by, ("exact", "svd")), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-3, atol=2e-3)
