@@ -67,7 +67,8 @@ class Allocator:
             for path, node in graph.kernels().items()
         }
         schemes = {path: s for path, s in schemes.items() if s is not None}
-        self.cost = ModelCost(graph, schemes, table_of(budgets))
+        table = table_of(budgets)
+        self.cost = ModelCost(graph, schemes, table)
         self.free = self._free_units()
         self.groups = _groups(graph, self.free)
         self.limits = {}
@@ -79,29 +80,26 @@ class Allocator:
         self.negligible = set()
         if budgets:
             self._refuse_nothing()
-            self._spare_negligible(budgets)
+            self._spare_negligible(table)
         self._refuse_unreachable(budgets)
 
-    def _spare_negligible(self, budgets):
+    def _spare_negligible(self, table):
         """Lets the cheapest layers be, if the budgets can be reached so."""
-        every = self.cost
-        cheapest = [_cheapest(every, x.resource) for x in budgets]
-        found = set.intersection(*cheapest) & set(every.schemes)
-        kernels = self.graph.kernels()
+        every, kernels = self.cost, self.graph.kernels()
+        cheapest = [_cheapest(every, resource) for resource in self.limits]
         found = {
             path
-            for path in found
+            for path in set.intersection(*cheapest) & set(every.schemes)
             if self.constraints.share_range(kernels[path])[1] == 1.0
         }
         if not found:
             return
         rest = {p: s for p, s in every.schemes.items() if p not in found}
-        self.cost = ModelCost(self.graph, rest, table_of(budgets))
-        smallest = self.smallest()
-        if all(smallest[x] <= limit for x, limit in self.limits.items()):
-            self.negligible = found
-        else:
+        self.cost = ModelCost(self.graph, rest, table)
+        if self._out_of_reach():
             self.cost = every
+        else:
+            self.negligible = found
 
     def _free_units(self):
         free = self.graph.prunable & self.constraints.prune
@@ -121,6 +119,15 @@ class Allocator:
             for resource in self.cost.totals
         }
 
+    def _out_of_reach(self):
+        """Dict from each resource that cannot meet its limit to the least."""
+        smallest = self.smallest()
+        return {
+            resource: smallest[resource]
+            for resource, limit in self.limits.items()
+            if limit < smallest[resource]
+        }
+
     def _refuse_nothing(self):
         if self.free.any() or self.cost.decomposable.any():
             return
@@ -133,21 +140,19 @@ class Allocator:
         )
 
     def _refuse_unreachable(self, budgets):
-        smallest = self.smallest()
-        for resource, limit in self.limits.items():
-            least, total = smallest[resource], self.cost.totals[resource]
+        for resource, least in self._out_of_reach().items():
+            limit, total = self.limits[resource], self.cost.totals[resource]
             unit = "microseconds" if resource == LATENCY else resource
-            if limit < least:
-                raise ValueError(
-                    f"The budget of {limit:,} {unit} "
-                    f"({limit / total:.1%} of the model's {total:,}) cannot "
-                    f"be reached: the smallest is {least:,} "
-                    f"({least / total:.1%}) with these constraints"
-                    f"{_alone(self.constraints)}. Ask for "
-                    "more, or relax the constraints; `keras_df.inspect(model)`"
-                    " lists what cannot be compressed and why"
-                    f"{_hint(resource, budgets)}"
-                )
+            raise ValueError(
+                f"The budget of {limit:,} {unit} "
+                f"({limit / total:.1%} of the model's {total:,}) cannot "
+                f"be reached: the smallest is {least:,} "
+                f"({least / total:.1%}) with these constraints"
+                f"{_alone(self.constraints)}. Ask for "
+                "more, or relax the constraints; `keras_df.inspect(model)`"
+                " lists what cannot be compressed and why"
+                f"{_hint(resource, budgets)}"
+            )
 
     def fit(self, unit_scores, rank_scores):
         """Takes the best filters and singular values that the budgets allow.

@@ -271,7 +271,7 @@ def test_without_decomposition_every_kernel_is_dense(residual_model):
 
 
 def head_after_pooling():
-    """A classifier: its head has 0.1 % of the MACs, a quarter of the rest."""
+    """A classifier; its head has 0.1 % of the MACs, 6 % of the parameters."""
     return keras.Sequential(
         [
             keras.Input((8, 8, 64)),

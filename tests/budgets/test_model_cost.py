@@ -68,9 +68,10 @@ def test_nothing_removed_costs_all(residual_model):
 
 def test_shares_are_those_of_count(residual_model):
     cost = cost_of(residual_model, Constraints())
-    counted = {x.name: x for x in count(residual_model).layers}
+    expected = count(residual_model)
+    counted = {x.name: x for x in expected.layers}
     for resource in RESOURCES:
-        total = getattr(count(residual_model), resource)
+        total = getattr(expected, resource)
         shares = cost.shares(resource)
         assert shares.sum() <= 1
         for path, share in zip(cost.paths, shares, strict=True):
