@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from keras_df.budgets.events import Events
+from keras_df.budgets.groups import filters
+from keras_df.budgets.groups import groups
 from keras_df.budgets.latency import LATENCY
 from keras_df.budgets.latency import table_of
 from keras_df.budgets.model_cost import ModelCost
@@ -70,7 +73,7 @@ class Allocator:
         table = table_of(budgets)
         self.cost = ModelCost(graph, schemes, table)
         self.free = self._free_units()
-        self.groups = _groups(graph, self.free)
+        self.groups = groups(graph, self.free)
         self.limits = {}
         for budget in budgets:
             total = self.cost.totals[budget.resource]
@@ -103,7 +106,7 @@ class Allocator:
 
     def _free_units(self):
         free = self.graph.prunable & self.constraints.prune
-        for node, ids in _filters(self.graph):
+        for node, ids in filters(self.graph):
             if self.constraints.skips(node):
                 free[self.graph.units[ids]] = False
         return free
@@ -112,7 +115,7 @@ class Allocator:
         """Returns the smallest reachable amount of each resource."""
         neutral = np.zeros(self.graph.unit_count)
         ranks = [np.zeros(limit) for limit in self.cost.limits]
-        events = _Events(self, neutral, ranks)
+        events = Events(self, neutral, ranks)
         kept, ranks = events.select(events.none)
         return {
             resource: self.cost.count(resource, kept, ranks)
@@ -166,7 +169,7 @@ class Allocator:
         Returns:
             A `Selection`.
         """
-        events = _Events(self, unit_scores, rank_scores)
+        events = Events(self, unit_scores, rank_scores)
         taken = self._fill(events, self._longest_prefix(events))
         kept, ranks = events.select(taken)
         paired = self.cost.is_pair(kept > 0, ranks)
@@ -245,163 +248,3 @@ def _hint(resource, budgets):
         ". A target above 1 is an absolute amount: half of the original is "
         "0.5, not 50"
     )
-
-
-class _Events:
-    """The steps by which a selection grows, best first.
-
-    A step adds a chunk of filters of one group, or of singular values of one
-    layer. What the constraints demand is there before the first step.
-
-    Attributes:
-        count: Number of steps.
-        owners: Integer array, which group or layer each step belongs to.
-    """
-
-    def __init__(self, allocator, unit_scores, rank_scores):
-        self._cost = allocator.cost
-        self._unit_step = np.full(allocator.graph.unit_count, -1)
-        self._rank_layer, self._rank_step, self._rank_size = [], [], []
-        self._base_ranks = np.zeros(len(self._cost.paths), int)
-        scores, owners = [], []
-        self._add_groups(allocator, unit_scores, scores, owners)
-        self._add_ranks(allocator, rank_scores, scores, owners)
-        order = np.argsort(-np.array(scores), kind="stable")
-        self.count = len(order)
-        self.owners = np.array(owners, int)[order]
-        place = np.empty(self.count + 2, int)
-        place[order] = np.arange(self.count)
-        # Steps -1 (always there) and -2 (never) come behind the others.
-        place[-1], place[-2] = self.count + 1, self.count
-        self._unit_step = place[self._unit_step]
-        self._rank_layer = np.array(self._rank_layer, int)
-        self._rank_size = np.array(self._rank_size, int)
-        self._rank_step = place[np.array(self._rank_step, int)]
-
-    def _add_groups(self, allocator, unit_scores, scores, owners):
-        constraints = allocator.constraints
-        ranges = _share_ranges(allocator)
-        whole = _whole_groups(allocator)
-        for number, group in enumerate(allocator.groups):
-            best = group[np.argsort(-unit_scores[group], kind="stable")]
-            low, high = ranges[int(group[0])]
-            steps = constraints.steps(
-                len(group), low, high, constraints.min_channels, whole[number]
-            )
-            for start, end in zip(steps[:-1], steps[1:]):
-                self._unit_step[best[start:end]] = len(scores)
-                scores.append(unit_scores[best[start:end]].max())
-                owners.append(number)
-            self._unit_step[best[steps[-1] :]] = -2
-
-    def _add_ranks(self, allocator, rank_scores, scores, owners):
-        nodes = allocator.graph.kernels()
-        for layer, path in enumerate(self._cost.paths):
-            if not self._cost.decomposable[layer]:
-                continue
-            low, high = allocator.constraints.share_range(nodes[path])
-            size = len(rank_scores[layer])
-            steps = allocator.constraints.steps(size, low, high, 1)
-            self._base_ranks[layer] = steps[0]
-            for start, end in zip(steps[:-1], steps[1:]):
-                self._rank_layer.append(layer)
-                self._rank_size.append(end - start)
-                self._rank_step.append(len(scores))
-                scores.append(rank_scores[layer][start])
-                owners.append(len(allocator.groups) + layer)
-
-    @property
-    def none(self):
-        """The selection before the first step."""
-        return self.prefix(0)
-
-    def prefix(self, length):
-        """The selection after `length` steps, a boolean array."""
-        taken = np.zeros(self.count + 2, bool)
-        taken[:length] = True
-        taken[-1] = True
-        return taken
-
-    def select(self, taken):
-        """Returns the kept units (1 or 0) and the ranks of a selection."""
-        added = np.bincount(
-            self._rank_layer,
-            self._rank_size * taken[self._rank_step],
-            len(self._base_ranks),
-        )
-        ranks = self._base_ranks + added.astype(int)
-        return taken[self._unit_step].astype(float), ranks
-
-
-def _filters(graph):
-    """Yields each layer that has filters, a `Node`, and their ids."""
-    for node in graph.nodes.values():
-        if node.kernel is not None:
-            yield node, node.kernel.outputs[1]
-            continue
-        # Of a depthwise convolution, every channel has a filter of its own.
-        for _, ids in node.flow.macs:
-            if ids is not None and node.flow.weights:
-                yield node, ids
-
-
-def _share_ranges(allocator):
-    """Dict from each free unit to the shares that its writers allow."""
-    graph = allocator.graph
-    ranges = {int(unit): (0.0, 1.0) for unit in np.flatnonzero(allocator.free)}
-    for node, ids in _filters(graph):
-        low, high = allocator.constraints.share_range(node)
-        if (low, high) == (0.0, 1.0):
-            continue
-        for unit in np.unique(graph.units[ids]):
-            if unit in ranges:
-                old = ranges[unit]
-                ranges[unit] = (max(old[0], low), min(old[1], high))
-                _refuse_contradiction(node.path, *ranges[unit])
-    return ranges
-
-
-def _refuse_contradiction(path, low, high):
-    if low > high:
-        raise ValueError(
-            f"`floors` and `caps` contradict each other: layer '{path}' loses "
-            "the same filters as other layers, and together they would have "
-            f"to keep at least {low:.1%} and at most {high:.1%}. Give coupled "
-            "layers floors and caps that agree."
-        )
-
-
-def _whole_groups(allocator):
-    """Tells of each group whether no layer writes other channels beside it."""
-    graph = allocator.graph
-    group_of = np.full(graph.unit_count, -1)
-    for number, group in enumerate(allocator.groups):
-        group_of[group] = number
-    whole = np.ones(len(allocator.groups), bool)
-    for node in graph.kernels().values():
-        written = np.unique(group_of[graph.units[node.kernel.outputs[1]]])
-        if len(written) > 1:
-            whole[written[written >= 0]] = False
-    return whole
-
-
-def _groups(graph, free):
-    """Groups the free units that occur in the same tensors equally often.
-
-    All units of a group cost the same; each group keeps at least one, so no
-    tensor is emptied.
-    """
-    rng = np.random.default_rng(0)
-    signature = np.zeros(graph.unit_count, np.uint64)
-    for node in graph.nodes.values():
-        for tensor in node.flow.outputs:
-            mark = rng.integers(2**63, dtype=np.uint64)
-            units, counts = np.unique(
-                graph.units[tensor.ids], return_counts=True
-            )
-            signature[units] += mark * counts.astype(np.uint64)
-    members = np.flatnonzero(free)
-    _, labels = np.unique(signature[members], return_inverse=True)
-    order = np.argsort(labels, kind="stable")
-    borders = np.flatnonzero(np.diff(labels[order])) + 1
-    return [g for g in np.split(members[order], borders) if len(g)]
