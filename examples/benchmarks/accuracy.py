@@ -143,10 +143,15 @@ def planned(function, **options):
     return lambda share: baseline(function, share, **options)
 
 
+SCHEME_1 = kdf.Constraints(scheme=1)
+
 SEARCHES = {
     "df": searched(),
     "df without reconstruction": searched(surgery=INDEPENDENT),
-    "df as in the paper": searched(config=PAPER, surgery=plain),
+    "df by Scheme 1": searched(constraints=SCHEME_1),
+    "df as in the paper": searched(
+        config=PAPER, constraints=SCHEME_1, surgery=plain
+    ),
     "filters only (DML-S)": searched(
         constraints=kdf.Constraints(decompose=False)
     ),
@@ -154,7 +159,6 @@ SEARCHES = {
     "constant steepness": searched(
         config=kdf.SearchConfig(mask_steepness=(20.0, 20.0))
     ),
-    "scheme 2": searched(constraints=kdf.Constraints(scheme=2)),
     "two stages": two_stages,
 }
 """Name -> function of the share of the MACs -> method, by gradient."""
@@ -168,18 +172,24 @@ BASELINES = {
     "BatchNormalization scale": planned(kdf.baselines.batch_norm_scale),
     "random filters": planned(kdf.baselines.random),
     "uniform rank": planned(kdf.baselines.uniform_rank),
-    "SVD energy": planned(kdf.baselines.energy),
+    "SVD energy": planned(kdf.baselines.energy, constraints=SCHEME_1),
     "SVD energy of activations": planned(
+        kdf.baselines.energy, calibration=None, constraints=SCHEME_1
+    ),
+    "SVD energy of activations by Scheme 2": planned(
         kdf.baselines.energy, calibration=None
     ),
     "SVD energy of activations with reconstruction": planned(
-        kdf.baselines.energy, calibration=None, surgery=SEQUENTIAL
+        kdf.baselines.energy,
+        calibration=None,
+        constraints=SCHEME_1,
+        surgery=SEQUENTIAL,
     ),
 }
 """The same, without a search.
 
-Reconstruction of kernels is part of our method. What it gives the best
-baselines is shown in rows of its own.
+Reconstruction of kernels, and Scheme 2 in the metric of activations, are part
+of our method. What they give the best baselines is shown in rows of their own.
 """
 
 PEERS = {

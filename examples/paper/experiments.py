@@ -192,8 +192,10 @@ def search(experiment, model, data, path):
     """The plan: filters and ranks found by gradient."""
     if os.path.exists(path):
         return kdf.CompressionPlan.load(path)
-    config = PAPER if FLAGS.config == "paper" else None
-    searched = kdf.SearchModel(model, kdf.FLOPs(FLAGS.budget), config=config)
+    options = {}
+    if FLAGS.config == "paper":
+        options = {"config": PAPER, "constraints": kdf.Constraints(scheme=1)}
+    searched = kdf.SearchModel(model, kdf.FLOPs(FLAGS.budget), **options)
     searched.compile(
         optimizer=keras.optimizers.Adam(1e-2), loss=LOSS, metrics=["accuracy"]
     )

@@ -32,9 +32,12 @@ class Constraints:
             cheapest layers, which have less than 1 % of what a budget counts
             together, stay dense unless a cap or the budget needs them.
         scheme: 1 or 2, the matricization of decomposed kernels (paper,
-            Section 3.2), or `"best"`, for each layer the one that is cheaper
-            at equal error; or a dict from layers to one of these, layers not
-            named using Scheme 1. Layers without a second scheme use Scheme 1.
+            Section 3.2): a window followed by a 1 x 1, or a column followed
+            by a row. Or `"best"`, for each layer the one that is cheaper at
+            equal error of its weights, whatever it reads; or a dict from
+            layers to one of these, layers not named using Scheme 2. Layers
+            without a second scheme, such as all but convolutions over windows
+            of several rows and columns, use Scheme 1.
         round_to: Positive integer. Kept channels and ranks are multiples of
             it, or the layer's full width. Of a layer whose filters form
             several groups of coupled ones, each group keeps a multiple.
@@ -63,7 +66,7 @@ class Constraints:
 
     prune: bool = True
     decompose: bool = True
-    scheme: int | str | dict = 1
+    scheme: int | str | dict = 2
     round_to: int = 1
     min_channels: int = 1
     floors: dict = field(default_factory=dict)
@@ -128,7 +131,7 @@ class Constraints:
         wanted = self.scheme
         if isinstance(wanted, dict):
             wanted = next(
-                (s for name, s in wanted.items() if matches(name, node)), 1
+                (s for name, s in wanted.items() if matches(name, node)), 2
             )
         if wanted == "best":
             return cheapest_scheme(node)

@@ -115,8 +115,38 @@ def ridge(least, inputs, samples):
     return least + FEW * inputs / samples
 
 
-def moment_size(layer):
-    """Size of the second moment that is measured for a layer, or None."""
+def moment_of_scheme(layer, scheme, moment):
+    """The second moment by which the matrix of a scheme is measured.
+
+    Scheme 2 cuts a patch into the columns of its window. What the first
+    convolution of the pair reads is one of them, so its moment is the mean
+    over the columns; how they vary together is left out.
+
+    Args:
+        layer: A layer with a kernel.
+        scheme: 1 or 2, or None for a layer that stays dense.
+        moment: Array from `second_moments`.
+
+    Returns:
+        Array of shape `(n, n)`, `n` a divisor of the matrix's rows.
+    """
+    if scheme != 2 or len(moment) == layer.kernel.shape[-2]:
+        return moment
+    height, width, channels, _ = layer.kernel.shape
+    blocks = moment.reshape(2 * (height, width, channels))
+    size = height * channels
+    return np.einsum("akcbkd->acbd", blocks).reshape(size, size) / width
+
+
+def moment_size(layer, scheme=1):
+    """Size of the second moment of the matrix of a scheme, or None."""
+    size = _measured_size(layer)
+    if scheme != 2 or size in (None, layer.kernel.shape[-2]):
+        return size
+    return size // layer.kernel.shape[1]
+
+
+def _measured_size(layer):
     if getattr(layer, "groups", 1) > 1:
         return None  # Each group reads channels of its own.
     if isinstance(layer, layers.Conv2D) and _small_patch(layer):
@@ -161,7 +191,7 @@ def linear_rows(layer, tensor, enough):
         regular sample of at least `enough`. None for layers that are not one
         product of matrices, or of one too large.
     """
-    if type(layer) not in _LINEAR_LAYERS or moment_size(layer) is None:
+    if type(layer) not in _LINEAR_LAYERS or _measured_size(layer) is None:
         return None
     if type(layer) is layers.Conv2D:
         if math.prod(layer.kernel.shape[:-1]) > LARGEST_CHANNELS:
@@ -177,7 +207,7 @@ def _rows_read(layer, tensor, enough):
 
     All positions, or a sample of at least `enough` of them.
     """
-    if moment_size(layer) is None:
+    if _measured_size(layer) is None:
         return None
     if isinstance(layer, layers.Conv2D) and _small_patch(layer):
         return _patches(layer, tensor, enough)

@@ -12,8 +12,12 @@ from keras import ops
 SCHEME_1 = ((0, 1, 2), (3,))
 """Rows `(kh, kw, in)`, columns `(out)`: a kh x kw pair followed by a 1x1."""
 
-SCHEME_2 = ((2, 0), (3, 1))
-"""Rows `(in, kh)`, columns `(out, kw)`: a kh x 1 followed by a 1 x kw."""
+SCHEME_2 = ((0, 2), (3, 1))
+"""Rows `(kh, in)`, columns `(out, kw)`: a kh x 1 followed by a 1 x kw.
+
+The order of the rows is free; in this one, as in Scheme 1, the inputs repeat
+for each tap, and both are measured by the same second moments.
+"""
 
 
 def matricize(kernel, rows, columns):

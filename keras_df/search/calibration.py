@@ -3,6 +3,7 @@
 import inspect
 import itertools
 
+from keras_df.calibration import moment_of_scheme
 from keras_df.calibration import second_moments
 from keras_df.calibration import take_batches
 from keras_df.search.replicas import from_first_host
@@ -32,7 +33,9 @@ def calibrate(network, wrappers, data, batch_size):
     batches = take_batches(read, STEPS, batch_size)
     paths = [path for path, x in wrappers.items() if x.moment is not None]
     for path, moment in second_moments(network, batches, paths).items():
-        wrappers[path].moment.assign(from_first_host(moment))
+        wrapper = wrappers[path]
+        moment = moment_of_scheme(wrapper.layer, wrapper.view.scheme, moment)
+        wrapper.moment.assign(from_first_host(moment))
     return data
 
 

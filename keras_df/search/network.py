@@ -81,12 +81,12 @@ class _Builder:
         return wrapper
 
     def _view(self, node):
-        size = scale = None
-        if self._config.metric == "activations":
-            size = moment_size(node.operation)
-            scale = self._scales.get(node.path)
         free, schemes = self._allocator.free, self._allocator.cost.schemes
         scheme = schemes.get(node.path)
+        size = scale = None
+        if self._config.metric == "activations":
+            size = moment_size(node.operation, scheme)
+            scale = self._scales.get(node.path)
         return KernelView(node, self._graph, free, scheme, scale, size)
 
 

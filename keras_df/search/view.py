@@ -53,14 +53,16 @@ class KernelView:
         self.rows, self.columns = kernel.schemes[layout]
         height, width = self.matrix_shape
         self.is_wide = height < width
-        if layout == 1 and moment_size is not None:
+        if moment_size is not None:
             self.reads = self._units_read(moment_size, free)
-        if scheme == 1 or self.reads is not None:
+        if scheme or self.reads is not None:
             self.moment_size = moment_size
         if not scheme or scale is None:
             return
-        if self.columns == (kernel.outputs[0],):
-            self.scale = (scale / scale.max()).astype("float32")
+        written = self.channels(self.columns).get(kernel.outputs[0])
+        if written is not None:
+            scale = scale[written] / scale.max()
+            self.scale = scale.astype("float32")
 
     def _units_read(self, count, free):
         """The units of the first rows, which those of each block repeat."""

@@ -14,6 +14,7 @@ from keras_df.budgets.constraints import Constraints
 from keras_df.budgets.constraints import as_constraints
 from keras_df.budgets.schemes import kernel_matrix
 from keras_df.budgets.schemes import spectral_energy
+from keras_df.calibration import moment_of_scheme
 from keras_df.calibration import second_moments
 from keras_df.calibration import take_batches
 from keras_df.calibration import weigh
@@ -290,11 +291,13 @@ def _energy_left(sigma):
 
 
 def _spectrum(node, scheme, moment, scale):
-    if scheme != 1 or moment is None:
+    if moment is None:
         return np.sqrt(spectral_energy(node, scheme))
     matrix = kernel_matrix(node, scheme)
-    if scale is not None and len(scale) == matrix.shape[1]:
-        matrix = matrix * scale
+    moment = moment_of_scheme(node.operation, scheme, moment)
+    if scale is not None and matrix.shape[1] % len(scale) == 0:
+        # In Scheme 2, an output has one column for each of the window's.
+        matrix = matrix * np.repeat(scale, matrix.shape[1] // len(scale))
     squares = np.linalg.eigvalsh(matrix.T @ weigh(moment, matrix))
     return np.sqrt(np.maximum(squares[::-1], 0.0))
 

@@ -101,10 +101,10 @@ def compress(
 def _decompose(surgeon, graph, moments, scales):
     """Sets the kernels of every pair, each layer by itself."""
     for path in surgeon.selection.ranks:
-        node, metric = graph.nodes[path], (None, None)
-        if surgeon.selection.schemes[path] == 1:
-            metric = (
-                surgeon.kept_moment(node, moments.get(path)),
-                surgeon.kept_scale(node, scales.get(path)),
-            )
-        surgeon.set_matrix(node, surgeon.matrix(node), *metric)
+        node = graph.nodes[path]
+        surgeon.set_matrix(
+            node,
+            surgeon.matrix(node),
+            surgeon.kept_moment(node, moments.get(path)),
+            surgeon.kept_scale(node, scales.get(path)),
+        )

@@ -3,6 +3,11 @@
 import numpy as np
 
 from keras_df.calibration import weigh
+from keras_df.ops.matricization import SCHEME_2
+from keras_df.ops.matricization import matricize
+
+REFIT_RIDGE = 1e-6
+"""What keeps the second factor where the first was, as a mean moment."""
 
 
 def low_rank_factors(matrix, rank, moment=None, scale=None):
@@ -40,6 +45,80 @@ def low_rank_factors(matrix, rank, moment=None, scale=None):
     _, vectors = np.linalg.eigh(scaled.T @ weighted)
     top = vectors[:, ::-1][:, :rank]
     return _balanced(scaled @ top, top.T / scale)
+
+
+def separable_factors(matrix, window, rank, moment=None, scale=None):
+    """Splits a kernel into a column and a row of convolutions (Scheme 2).
+
+    A column of the window reads what its neighbors do, so no singular value
+    decomposition is exact in the metric of whole patches. The factors are
+    that of the nearest product metric, of what a column reads and of how
+    columns go together; then the second is fitted to what the first leaves.
+
+    Args:
+        matrix: Float array of shape `(height * width * inputs, outputs)`, the
+            Scheme 1 matrix of the kernel.
+        window: Tuple `(height, width)` of the kernel.
+        rank: Positive integer, at most that of the Scheme 2 matrix.
+        moment: Float array, the second moment of patches of shape
+            `(height, width, inputs)`, or of their inputs alone, alike for all
+            taps. None for the plain metric.
+        scale: Float array of shape `(outputs,)`, the weight of each output.
+            None for equal weights.
+
+    Returns:
+        Tuple of arrays of shape `(height * inputs, rank)` and
+        `(rank, outputs * width)`.
+
+    Example:
+
+    >>> first, second = separable_factors(np.ones((18, 4)), (3, 3), 1)
+    >>> first.shape, second.shape
+    ((6, 1), (1, 12))
+
+    Reference: Jaderberg et al., Speeding up convolutional neural networks
+    with low rank expansions, 2014; the product metric is that of Van Loan and
+    Pitsianis, Approximation with Kronecker products, 1993.
+    """
+    height, width = window
+    matrix = np.asarray(matrix, float)
+    inputs, outputs = len(matrix) // (height * width), matrix.shape[1]
+    kernel = matrix.reshape(height, width, inputs, outputs)
+    unfolded = np.asarray(matricize(kernel, *SCHEME_2), float)
+    if scale is not None:
+        scale = np.repeat(scale, width)
+    if moment is None or len(moment) == inputs:
+        return low_rank_factors(unfolded, rank, moment, scale)
+    # Axes: what a column of the window reads, and which column it is.
+    by_column = moment.reshape(height, width, inputs, height, width, inputs)
+    by_column = by_column.transpose(0, 2, 1, 3, 5, 4)
+    size = height * inputs
+    by_column = by_column.reshape(size, width, size, width)
+    of_reads = np.einsum("akbk->ab", by_column) / width
+    of_columns = np.einsum("akal->kl", by_column)
+    root = np.linalg.cholesky(of_columns * width / np.trace(of_columns))
+    mixed = (unfolded.reshape(-1, width) @ root).reshape(unfolded.shape)
+    first, second = low_rank_factors(mixed, rank, of_reads, scale)
+    second = second.reshape(-1, width) @ np.linalg.inv(root)
+    second = second.reshape(rank, outputs * width)
+    return _balanced(first, _refitted(first, second, by_column, unfolded))
+
+
+def _refitted(first, second, by_column, unfolded):
+    """The second factor that is best for the first on real inputs."""
+    size, width = by_column.shape[:2]
+    rank = first.shape[1]
+    missed = unfolded - first @ second
+    missed = missed.reshape(size, -1, width).transpose(0, 2, 1)
+    seen = np.tensordot(first.T, by_column, 1)  # (rank, width, size, width)
+    wanted = np.tensordot(seen, missed, ((2, 3), (0, 1)))
+    gram = np.tensordot(seen, first, ((2,), (0,)))  # (rank, k, l, rank)
+    gram = gram.transpose(0, 1, 3, 2).reshape(rank * width, rank * width)
+    ridge = REFIT_RIDGE * np.trace(gram) / len(gram)
+    gram[np.diag_indices(len(gram))] += max(ridge, 1e-12)
+    change = np.linalg.solve(gram, wanted.reshape(rank * width, -1))
+    change = change.reshape(rank, width, -1).transpose(0, 2, 1)
+    return second + change.reshape(second.shape)
 
 
 def _truncated_svd(matrix, rank):

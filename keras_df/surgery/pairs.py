@@ -108,9 +108,9 @@ def pair_kernels(kind, scheme, first, second, shape):
         return first, np.moveaxis(unfolded, 0, -1)
     if scheme == 2:
         height, width, inputs, outputs = shape
-        columns = first.reshape(inputs, height, 1, rank)
         rows = second.reshape(rank, outputs, width, 1)
-        return columns.transpose(1, 2, 0, 3), rows.transpose(3, 2, 0, 1)
+        columns = first.reshape(height, 1, inputs, rank)
+        return columns, rows.transpose(3, 2, 0, 1)
     return first, second
 
 

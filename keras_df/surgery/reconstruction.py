@@ -119,8 +119,7 @@ class Reconstruction:
         return new not in (None, node.operation) and len(node.flows) == 1
 
     def _is_matrix(self, node):
-        scheme = self._surgeon.selection.schemes.get(node.path, 1)
-        if node.kernel is None or scheme != 1 or 1 not in node.kernel.schemes:
+        if node.kernel is None or 1 not in node.kernel.schemes:
             return False
         return node.kernel.schemes[1][1] == (node.kernel.outputs[0],)
 
@@ -128,6 +127,8 @@ class Reconstruction:
         surgeon, operation = self._surgeon, node.operation
         new = surgeon.layers[node.path]
         first, last = new if isinstance(new, tuple) else (new, new)
+        if surgeon.selection.schemes.get(node.path) == 2:
+            first = operation  # Both layers of the pair share its window.
         stays = surgeon.keep.positions(node.kernel.outputs[1])
         whole = kernel_matrix(node, 1)[:, stays].astype("float32")
         bias = getattr(last, "bias", None)

@@ -14,6 +14,7 @@ from keras_df.graph.walk import rebuild
 from keras_df.ops.matricization import dematricize
 from keras_df.ops.matricization import matricize
 from keras_df.surgery.factors import low_rank_factors
+from keras_df.surgery.factors import separable_factors
 from keras_df.surgery.pairs import fill_in_pair
 from keras_df.surgery.pairs import make_pair
 from keras_df.surgery.pairs import pair_kernels
@@ -105,9 +106,9 @@ class Surgeon:
             target.assign(changed.get(id(source), source))
 
     def matrix(self, node):
-        """Returns what stays of a kernel, matricized, as an array."""
+        """Returns what stays of a kernel, by Scheme 1, as an array."""
         kernel = self._sliced_weights(node)[node.kernel.attribute]
-        return np.asarray(matricize(kernel, *self._axes(node)))
+        return np.asarray(matricize(kernel, *node.kernel.schemes[1]))
 
     def set_matrix(self, node, matrix, moment=None, scale=None):
         """Sets the kernel, or the kernels of the pair, of a layer.
@@ -119,27 +120,33 @@ class Surgeon:
             scale: As for `low_rank_factors`.
 
         Returns:
-            Array, the matrix that the layer has now: of a pair, the product.
+            Array, the matrix that the layer has now, as `matrix` returns it:
+            of a pair, the product.
         """
         target = self.layers[node.path]
         weights = self._sliced_weights(node)
         kernel = weights.pop(node.kernel.attribute)
         if not isinstance(target, tuple):
-            kernel = dematricize(matrix, kernel.shape, *self._axes(node))
+            kernel = dematricize(matrix, kernel.shape, *node.kernel.schemes[1])
             getattr(target, node.kernel.attribute).assign(kernel)
             return matrix
         scheme = self.selection.schemes[node.path]
         rank = self.selection.ranks[node.path]
-        factors = low_rank_factors(matrix, rank, moment, scale)
+        if scheme == 2:
+            height, width = kernel.shape[:2]
+            factors = separable_factors(
+                matrix, (height, width), rank, moment, scale
+            )
+        else:
+            factors = low_rank_factors(matrix, rank, moment, scale)
         kernels = pair_kernels(
             type(node.operation), scheme, *factors, kernel.shape
         )
         fill_in_pair(target, node.kernel.attribute, kernels, weights)
-        return np.matmul(*factors)
-
-    def _axes(self, node):
-        """The rows and columns of the scheme that a kernel is unfolded by."""
-        return node.kernel.schemes[self.selection.schemes.get(node.path, 1)]
+        product = np.matmul(*factors)
+        rows, columns = node.kernel.schemes[scheme]
+        kernel = dematricize(product, kernel.shape, rows, columns)
+        return np.asarray(matricize(kernel, *node.kernel.schemes[1]))
 
     def kept_moment(self, node, moment):
         """What stays of a second moment of a layer's inputs."""

@@ -100,9 +100,17 @@ def test_layers_without_the_second_scheme_use_the_first(graph):
 
 
 def test_schemes_by_layer(graph):
-    constraints = Constraints(scheme={"block1_*": 2})
-    assert constraints.scheme_of(graph.nodes["block1_conv2"]) == 2
-    assert constraints.scheme_of(graph.nodes["block2_conv2"]) == 1
+    constraints = Constraints(scheme={"block1_*": 1})
+    assert constraints.scheme_of(graph.nodes["block1_conv2"]) == 1
+    assert constraints.scheme_of(graph.nodes["block2_conv2"]) == 2
+
+
+@pytest.mark.parametrize("window, scheme", [((3, 1), 1), ((3, 2), 2)])
+def test_a_window_of_one_row_or_column_has_no_second_scheme(window, scheme):
+    inputs = keras.Input((8, 8, 4))
+    x = layers.Conv2D(6, window, name="conv")(inputs)
+    graph = analyze(keras.Model(inputs, layers.Conv2D(2, 1)(x)))
+    assert Constraints().scheme_of(graph.nodes["conv"]) == scheme
 
 
 def test_skipped_layers_have_no_scheme(graph):

@@ -162,7 +162,7 @@ def test_ranks_are_pushed_down_where_a_pair_may_become_cheaper():
             layers.Conv2D(16, 1, use_bias=False, name="point"),
         ]
     )
-    cost = cost_of(model, Constraints())
+    cost = cost_of(model, Constraints(scheme=1))
     mask = tf.ones(cost.graph.unit_count)
     ranks = tf.Variable([16.0, 16.0])
     with tf.GradientTape() as tape:

@@ -53,12 +53,12 @@ def test_scheme_1_puts_the_window_and_inputs_into_rows():
         assert matrix[(i * 2 + j) * 4 + c, o] == kernel[i, j, c, o]
 
 
-def test_scheme_2_puts_inputs_and_height_into_rows():
+def test_scheme_2_puts_height_and_inputs_into_rows():
     kernel = kernel_of((3, 2, 4, 5))
     matrix = np.asarray(matricize(kernel, *SCHEME_2))
     assert matrix.shape == (12, 10)
     for i, j, c, o in np.ndindex(kernel.shape):
-        assert matrix[c * 3 + i, o * 2 + j] == kernel[i, j, c, o]
+        assert matrix[i * 4 + c, o * 2 + j] == kernel[i, j, c, o]
 
 
 @pytest.mark.parametrize("padding", ["same", "valid"])
@@ -77,7 +77,7 @@ def test_a_scheme_2_factorization_is_a_column_and_a_row(padding):
     images = kernel_of((2, 6, 7, 4))
     first, second = kernel_of((4 * 3, 2)), kernel_of((2, 5 * 3))
     kernel = dematricize(first @ second, (3, 3, 4, 5), *SCHEME_2)
-    column = first.reshape(4, 3, 1, 2).transpose(1, 2, 0, 3)
+    column = first.reshape(3, 1, 4, 2)
     row = second.reshape(2, 5, 3, 1).transpose(3, 2, 0, 1)
     middle = ops.conv(images, column, padding=padding)
     pair = ops.conv(middle, row, padding=padding)

@@ -45,14 +45,15 @@ def test_what_can_go_from_each_layer(residual_model):
         for name, layer in found.items()
         if layer.channels
     }
+    # Three rows or columns of the fewer channels.
     assert amounts == {
-        "stem": (8, 8, 8),
-        "block1_conv1": (8, 8, 8),
-        "block1_conv2": (8, 8, 8),
-        "block2_conv1": (16, 16, 16),
-        "block2_conv2": (16, 16, 16),
-        "block3_conv1": (16, 16, 16),
-        "block3_conv2": (16, 16, 16),
+        "stem": (8, 8, 9),
+        "block1_conv1": (8, 8, 24),
+        "block1_conv2": (8, 8, 24),
+        "block2_conv1": (16, 16, 24),
+        "block2_conv2": (16, 16, 48),
+        "block3_conv1": (16, 16, 48),
+        "block3_conv2": (16, 16, 48),
         "logits": (5, 0, 5),
     }
 
@@ -149,7 +150,7 @@ def test_str_is_a_readable_table(mixed_model):
     ]
     stem = table[0].split()
     assert stem[1:3] == [f"{found['stem'].macs:,}", f"{found['stem'].params}"]
-    assert " 0 of 8 " in table[0] and " up to 8 " in table[0]
+    assert " 0 of 8 " in table[0] and " up to 9 " in table[0]
     assert " 6 of 6 " in table[3] and " dense " in table[3]
     # Columns are aligned.
     starts = {line.index(" of ") for line in table if "norm " not in line}

@@ -25,6 +25,8 @@ CASES = {
         np.linspace(0.2, 3, 6),
     ),
     "tall, scheme 2": (tall_layer, 2, None, None),
+    "tall, scheme 2, shared moment": (tall_layer, 2, 5, None),
+    "tall, scheme 2, columns": (tall_layer, 2, 15, None),
     "wide": (wide_layer, 1, None, None),
     "wide, moment, scaled outputs": (
         wide_layer,

@@ -93,7 +93,8 @@ def test_a_search_starts_where_the_original_is():
     )
 
 
-def test_what_the_relaxed_network_computes_is_what_is_compressed():
+@pytest.mark.parametrize("scheme", [1, 2])
+def test_what_the_relaxed_network_computes_is_what_is_compressed(scheme):
     """With binary masks and steep thresholds, relaxation is the surgery."""
     keras.utils.set_random_seed(2)
     model = small_network()
@@ -102,7 +103,9 @@ def test_what_the_relaxed_network_computes_is_what_is_compressed():
         mask_steepness=(2000.0, 2000.0),
         rank_steepness=(1e6, 1e6),
     )
-    search = SearchModel(model, kdf.MACs(0.6), config=config)
+    search = SearchModel(
+        model, kdf.MACs(0.6), kdf.Constraints(scheme=scheme), config
+    )
     rng = np.random.default_rng(0)
     search.logits.assign(rng.integers(0, 2, search.logits.shape))
     search.thresholds.assign(np.full(search.thresholds.shape, 0.45))
@@ -117,7 +120,7 @@ def test_what_the_relaxed_network_computes_is_what_is_compressed():
     }
     from keras_df.budgets.allocation import Selection
 
-    schemes = dict.fromkeys(ranks, 1)
+    schemes = {path: search._allocator.cost.schemes[path] for path in ranks}
     plan = kdf.CompressionPlan.from_selection(
         search._graph, Selection(kept, ranks, schemes)
     )

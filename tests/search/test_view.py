@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from keras import layers
 from keras import ops
 from search_helpers import masked_matrix
 from search_helpers import tall_layer
@@ -9,8 +10,14 @@ from search_helpers import wrapped
 from keras_df.search.view import KernelView
 
 
-@pytest.mark.parametrize("scheme", [1, 2])
-@pytest.mark.parametrize("layer", [tall_layer, wide_layer])
+def widening_layer():
+    return layers.Conv2D(24, 3, name="layer")
+
+
+@pytest.mark.parametrize(
+    "layer, scheme",
+    [(tall_layer, 1), (tall_layer, 2), (wide_layer, 1), (widening_layer, 2)],
+)
 def test_a_kernel_unfolds_and_folds_back(layer, scheme):
     wrapper, _ = wrapped(layer(), scheme)
     view = wrapper.view
@@ -56,10 +63,12 @@ def test_only_the_share_of_the_largest_scale_counts():
     view = wrapped(tall_layer(), scale=scale)[0].view
     np.testing.assert_allclose(view.scale, scale / 10, rtol=1e-6)
     view = wrapped(tall_layer(), scheme=2, scale=scale)[0].view
-    assert view.scale == 1
+    np.testing.assert_allclose(view.scale, np.repeat(scale / 10, 3), rtol=1e-6)
 
 
-@pytest.mark.parametrize("scheme, size", [(1, 5), (1, 45), (None, 45)])
+@pytest.mark.parametrize(
+    "scheme, size", [(1, 5), (1, 45), (2, 5), (2, 15), (None, 45)]
+)
 def test_inputs_of_the_moment_know_their_units(scheme, size):
     view = wrapped(tall_layer(), scheme, size)[0].view
     expected = np.resize(view.axes[2], size)

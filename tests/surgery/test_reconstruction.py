@@ -119,11 +119,17 @@ def test_the_mean_of_a_removed_channel_goes_into_the_bias():
     assert error(fitted, model, x) < 1e-6
 
 
-def test_errors_of_layers_before_are_made_up_for(residual_model):
+@pytest.mark.parametrize("scheme", [1, 2])
+def test_errors_of_layers_before_are_made_up_for(residual_model, scheme):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(256, 8, 8, 3)).astype("float32")
     kdf.recalibrate(residual_model, x)
-    plan = kdf.baselines.energy(residual_model, kdf.MACs(0.5), calibration=x)
+    plan = kdf.baselines.energy(
+        residual_model,
+        kdf.MACs(0.5),
+        calibration=x,
+        constraints=kdf.Constraints(scheme=scheme),
+    )
     errors = {}
     for mode in ("independent", "sequential"):
         small = kdf.compress(

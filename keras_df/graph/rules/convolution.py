@@ -57,7 +57,7 @@ def convolution(call):
     area = _area(call.specs[0], axis)
     schemes = {1: (tuple(range(rank + 1)), (rank + 1,))}
     pair_areas = {1: (area, area)}
-    if rank == 2:
+    if rank == 2 and min(layer.kernel_size) > 1:
         schemes[2] = SCHEME_2
         pair_areas[2] = (_scheme_2_area(call, axis), area)
     kernel = Kernel(
