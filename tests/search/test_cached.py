@@ -26,7 +26,6 @@ CASES = {
     ),
     "tall, scheme 2": (tall_layer, 2, None, None),
     "tall, scheme 2, shared moment": (tall_layer, 2, 5, None),
-    "tall, scheme 2, columns": (tall_layer, 2, 15, None),
     "wide": (wide_layer, 1, None, None),
     "wide, moment, scaled outputs": (
         wide_layer,
@@ -38,6 +37,7 @@ CASES = {
     "stays dense, moment": (tall_layer, None, 5, None),
     "stays dense, patches": (wide_layer, None, 5, None),
 }
+COLUMNS = (tall_layer, 2, 15, np.linspace(0.2, 3, 6))
 cases = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 shrinkages = pytest.mark.parametrize("shrinkage", ["tanh", "svt"])
 
@@ -77,6 +77,12 @@ def test_a_refreshed_kernel_is_exact(case, threshold, shrinkage):
         relaxed(cached, mask, threshold), relaxed(exact, mask, threshold)
     ):
         np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=3e-4)
+
+
+@shrinkages
+@pytest.mark.parametrize("threshold", [0.0, 0.3])
+def test_a_refreshed_kernel_measured_by_columns_is_exact(threshold, shrinkage):
+    test_a_refreshed_kernel_is_exact(COLUMNS, threshold, shrinkage)
 
 
 @cases
