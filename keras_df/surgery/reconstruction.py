@@ -127,8 +127,9 @@ class Reconstruction:
         surgeon, operation = self._surgeon, node.operation
         new = surgeon.layers[node.path]
         first, last = new if isinstance(new, tuple) else (new, new)
-        if surgeon.selection.schemes.get(node.path) == 2:
-            first = operation  # Both layers of the pair share its window.
+        # In Scheme 2, both layers of the pair share the window.
+        is_split = surgeon.selection.schemes.get(node.path) == 2
+        reader = operation if is_split else first
         stays = surgeon.keep.positions(node.kernel.outputs[1])
         whole = kernel_matrix(node, 1)[:, stays].astype("float32")
         bias = getattr(last, "bias", None)
@@ -140,7 +141,7 @@ class Reconstruction:
             if rows is None:
                 return
             targets = ops.matmul(rows, whole)
-            fit.add(linear_rows(first, after, self._share), targets)
+            fit.add(linear_rows(reader, after, self._share), targets)
         matrix, moment = fit.solve()
         scale = surgeon.kept_scale(node, self._scales.get(node.path))
         # A pair loses some of the matrix, and with it some of the mean.

@@ -132,21 +132,16 @@ class Surgeon:
             return matrix
         scheme = self.selection.schemes[node.path]
         rank = self.selection.ranks[node.path]
-        if scheme == 2:
-            height, width = kernel.shape[:2]
-            factors = separable_factors(
-                matrix, (height, width), rank, moment, scale
-            )
-        else:
+        if scheme == 1:
             factors = low_rank_factors(matrix, rank, moment, scale)
+        else:
+            window = kernel.shape[:2]
+            factors = separable_factors(matrix, window, rank, moment, scale)
         kernels = pair_kernels(
             type(node.operation), scheme, *factors, kernel.shape
         )
         fill_in_pair(target, node.kernel.attribute, kernels, weights)
-        product = np.matmul(*factors)
-        rows, columns = node.kernel.schemes[scheme]
-        kernel = dematricize(product, kernel.shape, rows, columns)
-        return np.asarray(matricize(kernel, *node.kernel.schemes[1]))
+        return _by_scheme_1(node, scheme, np.matmul(*factors), kernel.shape)
 
     def kept_moment(self, node, moment):
         """What stays of a second moment of a layer's inputs."""
@@ -173,6 +168,12 @@ class Surgeon:
             )
             for attribute, axes in node.flow.weights.items()
         }
+
+
+def _by_scheme_1(node, scheme, matrix, shape):
+    """Unfolds anew what was unfolded by a scheme."""
+    kernel = dematricize(matrix, shape, *node.kernel.schemes[scheme])
+    return np.asarray(matricize(kernel, *node.kernel.schemes[1]))
 
 
 def _sliced(value, axes, keep):
