@@ -295,9 +295,11 @@ def _spectrum(node, scheme, moment, scale):
         return np.sqrt(spectral_energy(node, scheme))
     matrix = kernel_matrix(node, scheme)
     moment = moment_of_scheme(node.operation, scheme, moment)
-    if scale is not None and matrix.shape[1] % len(scale) == 0:
-        # In Scheme 2, an output has one column for each of the window's.
-        matrix = matrix * np.repeat(scale, matrix.shape[1] // len(scale))
+    if scale is not None and scheme == 2:
+        # An output has one column of the matrix for each of the window's.
+        scale = np.repeat(scale, matrix.shape[1] // len(scale))
+    if scale is not None and len(scale) == matrix.shape[1]:
+        matrix = matrix * scale
     squares = np.linalg.eigvalsh(matrix.T @ weigh(moment, matrix))
     return np.sqrt(np.maximum(squares[::-1], 0.0))
 

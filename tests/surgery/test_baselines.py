@@ -114,3 +114,40 @@ def test_unknown_options_are_refused(options):
     (name,) = options
     with pytest.raises(ValueError, match=f"`{name}`"):
         kdf.baselines.magnitude(chain(), kdf.MACs(0.5), **options)
+
+
+def upsampling(order):
+    """A transposed convolution whose outputs, in some order, differ in size."""
+    model = keras.Sequential(
+        [
+            keras.Input((5, 5, 4)),
+            layers.Conv2D(16, 3, padding="same", name="conv"),
+            layers.Conv2DTranspose(16, 3, use_bias=False, name="up"),
+            layers.BatchNormalization(name="norm"),
+            layers.Conv2D(16, 3, name="end"),
+        ]
+    )
+    rng = np.random.default_rng(0)
+    for layer in ("conv", "end"):
+        kernel = model.get_layer(layer).kernel
+        kernel.assign(rng.normal(size=kernel.shape))
+    kernel = rng.normal(size=(3, 3, 16, 16)) * np.linspace(0.1, 1, 16)
+    gamma = np.geomspace(0.01, 10, 16) ** rng.choice([-1, 1], 16)
+    model.get_layer("up").kernel.assign(kernel[:, :, order])
+    model.get_layer("norm").gamma.assign(gamma[order])
+    return model
+
+
+def test_the_order_of_outputs_says_nothing_about_the_ranks():
+    x = np.random.default_rng(1).normal(size=(32, 5, 5, 4)).astype("float32")
+    orders = (np.arange(16), np.random.default_rng(2).permutation(16))
+    for share in (0.2, 0.3, 0.4, 0.5):
+        ranks = [
+            kdf.baselines.energy(
+                upsampling(order), kdf.MACs(share), calibration=x
+            )
+            .layers["up"]
+            .rank
+            for order in orders
+        ]
+        assert ranks[0] == ranks[1]
