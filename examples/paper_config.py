@@ -13,3 +13,6 @@ PAPER = kdf.SearchConfig(
     ramp=1e-3,
 )
 """Algorithm 1 and Table 2; `tau` and `mu_0` of the table are swapped."""
+
+SCHEME_1 = kdf.Constraints(scheme=1)
+"""Kernels become a window and a 1 x 1 (Section 3.2)."""

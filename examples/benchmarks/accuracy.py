@@ -38,6 +38,7 @@ from cifar10_search import two_stage_plan  # noqa: E402
 from outcome import accuracy  # noqa: E402
 from outcome import fine_tune  # noqa: E402
 from paper_config import PAPER  # noqa: E402
+from paper_config import SCHEME_1  # noqa: E402
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string(
@@ -142,8 +143,6 @@ def searched(**options):
 def planned(function, **options):
     return lambda share: baseline(function, share, **options)
 
-
-SCHEME_1 = kdf.Constraints(scheme=1)
 
 SEARCHES = {
     "df": searched(),

@@ -34,6 +34,7 @@ from keras_df.files import replacing
 sys.path.append(str(pathlib.Path(__file__).parents[1]))
 
 from paper_config import PAPER  # noqa: E402
+from paper_config import SCHEME_1  # noqa: E402
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,7 +195,7 @@ def search(experiment, model, data, path):
         return kdf.CompressionPlan.load(path)
     options = {}
     if FLAGS.config == "paper":
-        options = {"config": PAPER, "constraints": kdf.Constraints(scheme=1)}
+        options = {"config": PAPER, "constraints": SCHEME_1}
     searched = kdf.SearchModel(model, kdf.FLOPs(FLAGS.budget), **options)
     searched.compile(
         optimizer=keras.optimizers.Adam(1e-2), loss=LOSS, metrics=["accuracy"]

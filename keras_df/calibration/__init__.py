@@ -6,6 +6,7 @@ from keras_df.calibration.data import iterate_batches as iterate_batches
 from keras_df.calibration.data import stream_batches as stream_batches
 from keras_df.calibration.data import take_batches as take_batches
 from keras_df.calibration.moments import linear_rows as linear_rows
+from keras_df.calibration.moments import moment_by_column as moment_by_column
 from keras_df.calibration.moments import moment_of_scheme as moment_of_scheme
 from keras_df.calibration.moments import moment_size as moment_size
 from keras_df.calibration.moments import ridge as ridge

@@ -132,10 +132,25 @@ def moment_of_scheme(layer, scheme, moment):
     """
     if scheme != 2 or len(moment) == layer.kernel.shape[-2]:
         return moment
-    height, width, channels, _ = layer.kernel.shape
-    blocks = moment.reshape(2 * (height, width, channels))
-    size = height * channels
-    return np.einsum("akcbkd->acbd", blocks).reshape(size, size) / width
+    by_column = moment_by_column(moment, layer.kernel.shape[:2])
+    return np.einsum("akbk->ab", by_column) / by_column.shape[1]
+
+
+def moment_by_column(moment, window):
+    """Arranges the second moment of patches by the columns of the window.
+
+    Args:
+        moment: Array of shape `(n, n)`, of patches `(height, width, inputs)`.
+        window: Tuple `(height, width)`.
+
+    Returns:
+        Array of shape `(height * inputs, width, height * inputs, width)`.
+    """
+    height, width = window
+    inputs = len(moment) // (height * width)
+    blocks = moment.reshape(2 * (height, width, inputs))
+    size = height * inputs
+    return blocks.transpose(0, 2, 1, 3, 5, 4).reshape(2 * (size, width))
 
 
 def moment_size(layer, scheme=1):

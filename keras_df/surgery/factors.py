@@ -2,9 +2,8 @@
 
 import numpy as np
 
+from keras_df.calibration import moment_by_column
 from keras_df.calibration import weigh
-from keras_df.ops.matricization import SCHEME_2
-from keras_df.ops.matricization import matricize
 
 REFIT_RIDGE = 1e-6
 """What keeps the second factor where the first was, as a mean moment."""
@@ -84,16 +83,14 @@ def separable_factors(matrix, window, rank, moment=None, scale=None):
     matrix = np.asarray(matrix, float)
     inputs, outputs = len(matrix) // (height * width), matrix.shape[1]
     kernel = matrix.reshape(height, width, inputs, outputs)
-    unfolded = np.asarray(matricize(kernel, *SCHEME_2), float)
+    # What `matricize` does, in double precision on every backend.
+    unfolded = kernel.transpose(0, 2, 3, 1)
+    unfolded = unfolded.reshape(height * inputs, outputs * width)
     if scale is not None:
         scale = np.repeat(scale, width)
     if moment is None or len(moment) == inputs:
         return low_rank_factors(unfolded, rank, moment, scale)
-    # Axes: what a column of the window reads, and which column it is.
-    by_column = moment.reshape(height, width, inputs, height, width, inputs)
-    by_column = by_column.transpose(0, 2, 1, 3, 5, 4)
-    size = height * inputs
-    by_column = by_column.reshape(size, width, size, width)
+    by_column = moment_by_column(moment, window)
     of_reads = np.einsum("akbk->ab", by_column) / width
     of_columns = np.einsum("akal->kl", by_column)
     root = np.linalg.cholesky(of_columns * width / np.trace(of_columns))

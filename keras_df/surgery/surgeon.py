@@ -141,7 +141,11 @@ class Surgeon:
             type(node.operation), scheme, *factors, kernel.shape
         )
         fill_in_pair(target, node.kernel.attribute, kernels, weights)
-        return _by_scheme_1(node, scheme, np.matmul(*factors), kernel.shape)
+        product = np.matmul(*factors)
+        if scheme == 1:
+            return product
+        kernel = dematricize(product, kernel.shape, *node.kernel.schemes[2])
+        return np.asarray(matricize(kernel, *node.kernel.schemes[1]))
 
     def kept_moment(self, node, moment):
         """What stays of a second moment of a layer's inputs."""
@@ -168,12 +172,6 @@ class Surgeon:
             )
             for attribute, axes in node.flow.weights.items()
         }
-
-
-def _by_scheme_1(node, scheme, matrix, shape):
-    """Unfolds anew what was unfolded by a scheme."""
-    kernel = dematricize(matrix, shape, *node.kernel.schemes[scheme])
-    return np.asarray(matricize(kernel, *node.kernel.schemes[1]))
 
 
 def _sliced(value, axes, keep):
