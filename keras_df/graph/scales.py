@@ -50,6 +50,31 @@ def output_scales(graph):
     return {path: _scale(norm) for path, norm in norms.items()}
 
 
+def column_scales(node, scheme, scale):
+    """Returns how much each column of a kernel's matrix counts.
+
+    Args:
+        node: `Node` with a kernel.
+        scheme: Number of the scheme by which the kernel is a matrix.
+        scale: Array of shape `(outputs,)`, how much each output counts, or
+            None.
+
+    Returns:
+        Array of shape `(columns,)`, or None where outputs count alike or are
+        no axis of the columns.
+    """
+    kernel = node.kernel
+    _, columns = kernel.schemes[scheme]
+    if scale is None or kernel.outputs[0] not in columns:
+        return None
+    shape = getattr(node.operation, kernel.attribute).shape
+    sizes = [shape[axis] for axis in columns]
+    ones = [1] * len(columns)
+    place = columns.index(kernel.outputs[0])
+    sizes[place] = ones[place] = len(scale)
+    return np.broadcast_to(np.reshape(scale, ones), sizes).ravel()
+
+
 def _scale(norm):
     variance = np.asarray(norm.moving_variance, float)
     scale = 1.0 / np.sqrt(variance + norm.epsilon)

@@ -23,6 +23,7 @@ from keras_df.checks import check_positive_integer
 from keras_df.checks import check_seed
 from keras_df.checks import shown
 from keras_df.graph import analyze
+from keras_df.graph.scales import column_scales
 from keras_df.graph.scales import norms_behind
 from keras_df.graph.scales import output_scales
 from keras_df.graph.weights import check_weights
@@ -295,10 +296,8 @@ def _spectrum(node, scheme, moment, scale):
         return np.sqrt(spectral_energy(node, scheme))
     matrix = kernel_matrix(node, scheme)
     moment = moment_of_scheme(node.operation, scheme, moment)
-    if scale is not None and scheme == 2:
-        # An output has one column of the matrix for each of the window's.
-        scale = np.repeat(scale, matrix.shape[1] // len(scale))
-    if scale is not None and len(scale) == matrix.shape[1]:
+    scale = column_scales(node, scheme, scale)
+    if scale is not None:
         matrix = matrix * scale
     squares = np.linalg.eigvalsh(matrix.T @ weigh(moment, matrix))
     return np.sqrt(np.maximum(squares[::-1], 0.0))

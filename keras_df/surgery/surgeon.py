@@ -5,6 +5,7 @@ import functools
 import keras
 import numpy as np
 
+from keras_df.graph.scales import column_scales
 from keras_df.graph.twin import copy_weights
 from keras_df.graph.twin import layers_within
 from keras_df.graph.twin import scope_of
@@ -117,7 +118,8 @@ class Surgeon:
             node: `Node` of the original layer.
             matrix: Array, what its kernel shall be, as `matrix` returns it.
             moment: As for `low_rank_factors`.
-            scale: As for `low_rank_factors`.
+            scale: Array of shape `(outputs,)`, how much each output counts.
+                None for equal weights.
 
         Returns:
             Array, the matrix that the layer has now, as `matrix` returns it:
@@ -133,6 +135,7 @@ class Surgeon:
         scheme = self.selection.schemes[node.path]
         rank = self.selection.ranks[node.path]
         if scheme == 1:
+            scale = column_scales(node, 1, scale)
             factors = low_rank_factors(matrix, rank, moment, scale)
         else:
             window = kernel.shape[:2]
@@ -159,10 +162,9 @@ class Surgeon:
 
     def kept_scale(self, node, scale):
         """What stays of the scales of a layer's outputs."""
-        axis, ids = node.kernel.outputs
-        if scale is None or node.kernel.schemes[1][1] != (axis,):
+        if scale is None:
             return None
-        return scale[self.keep.positions(ids)]
+        return scale[self.keep.positions(node.kernel.outputs[1])]
 
     def _sliced_weights(self, node):
         """Returns a layer's weights after removal, a dict by attribute."""

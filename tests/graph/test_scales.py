@@ -4,7 +4,9 @@ import pytest
 from keras import layers
 
 from keras_df.graph import analyze
+from keras_df.graph.scales import column_scales
 from keras_df.graph.scales import output_scales
+from keras_df.ops import matricize
 
 
 def scales(gamma, variance):
@@ -28,3 +30,36 @@ def test_an_output_counts_as_its_normalization_scales_it():
 def test_a_silent_output_has_a_finite_inverse(gamma, expected):
     found = scales(gamma, [0.999, 0.999])
     np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "layer, scheme",
+    [
+        (layers.Conv2D(5, (3, 2)), 1),
+        (layers.Conv2D(5, (3, 2)), 2),
+        (layers.Conv2DTranspose(5, (3, 2)), 1),
+        (layers.Dense(5), 1),
+    ],
+)
+def test_scaling_columns_is_scaling_what_the_kernel_writes(layer, scheme):
+    inputs = keras.Input((6, 6, 4))
+    model = keras.Model(inputs, layer(inputs))
+    node = analyze(model).nodes[layer.path]
+    scale = np.arange(1.0, 6.0)
+    by_columns = column_scales(node, scheme, scale)
+    kernel = np.asarray(layer.kernel)
+    outputs = 2 if isinstance(layer, layers.Conv2DTranspose) else -1
+    scaled = np.moveaxis(np.moveaxis(kernel, outputs, -1) * scale, -1, outputs)
+    axes = node.kernel.schemes[scheme]
+    np.testing.assert_allclose(
+        matricize(kernel, *axes) * by_columns,
+        matricize(scaled, *axes),
+        rtol=1e-6,
+    )
+
+
+def test_outputs_that_count_alike_scale_nothing():
+    inputs = keras.Input((4,))
+    layer = layers.Dense(3)
+    graph = analyze(keras.Model(inputs, layer(inputs)))
+    assert column_scales(graph.nodes[layer.path], 1, None) is None

@@ -200,3 +200,25 @@ def test_a_shift_before_an_activation_is_no_business_of_the_normalization():
     goal = rows @ model.get_layer("active").get_weights()[0]
     kernel = small.get_layer("active").get_weights()[0]
     assert np.abs(np.mean(kept @ kernel - goal, axis=0)).max() < 0.05
+
+
+def test_a_transposed_convolution_serves_what_its_outputs_are_scaled_by():
+    """Windows do not overlap here, so the optimum is a weighted SVD."""
+    inputs = keras.Input((4, 4, 6))
+    up = layers.Conv2DTranspose(5, 2, strides=2, use_bias=False, name="up")
+    norm = layers.BatchNormalization()
+    model = keras.Model(inputs, norm(up(inputs)))
+    gamma = np.geomspace(0.05, 5, 5)
+    norm.gamma.assign(gamma)
+    x = samples(count=64 * 16).reshape(64, 4, 4, 6)
+    plan = kdf.baselines.energy(model, kdf.MACs(0.5), calibration=x)
+    small = kdf.compress(
+        model, plan, calibration=x, reconstruction="independent"
+    )
+    kernel = np.asarray(up.kernel, float).transpose(3, 0, 1, 2).reshape(6, -1)
+    outputs = x.reshape(-1, 6).astype(float) @ kernel
+    sigma = np.linalg.svd(outputs * np.tile(gamma, 4), compute_uv=False)
+    rank = plan.layers["up"].rank
+    optimum = np.sum(sigma[rank:] ** 2) / outputs.size
+    assert 0 < rank < 5
+    assert error(small, model, x) == pytest.approx(optimum, rel=0.05)
