@@ -10,6 +10,7 @@ PAPER = kdf.SearchConfig(
     mask_rate=1.0,
     rank_steepness=(5.0, 5.0),
     penalty=1.0,
+    penalty_unit="one",
     ramp=1e-3,
 )
 """Algorithm 1 and Table 2; `tau` and `mu_0` of the table are swapped."""

@@ -15,6 +15,7 @@ _CHOICES = {
     "metric": ("activations", "weights"),
     "normalization": ("batch", "inference"),
     "mask": ("unit", "plain"),
+    "penalty_unit": ("loss", "one"),
     "spectra": ("cached", "exact", "svd"),
 }
 
@@ -43,6 +44,9 @@ class SearchConfig:
             from its value at the start to the target.
         penalty: Number, the weight of the distance to the budget (Eq. 7's
             lambda), the distance as a share of the original cost.
+        penalty_unit: `"loss"` for a weight of `penalty` times the running
+            mean of the loss, so that a search finds the same whatever its
+            loss is multiplied by, `"one"` for a constant, as in the paper.
         mask: `"plain"` for the sigmoid of Eq. 8, which starts well below 1,
             `"unit"` to divide it by its value at logit 1, so that a network
             with nothing removed computes what the original does.
@@ -78,6 +82,7 @@ class SearchConfig:
     rank_steepness: tuple = (5.0, 50.0)
     ramp: float = 0.7
     penalty: float = 20.0
+    penalty_unit: str = "loss"
     mask: str = "unit"
     shrinkage: str = "tanh"
     metric: str = "activations"

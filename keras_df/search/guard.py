@@ -75,7 +75,7 @@ class Guard(keras.callbacks.Callback):
         search = self.model
         yield from (search.logits, search.thresholds)
         yield from (search.shares, search.settled)
-        yield search.schedule.step
+        yield from (search.schedule.step, search.penalty.unit)
         if search.optimizer is not None:
             yield from search.optimizer.variables
         for layer in search.network._flatten_layers():

@@ -31,9 +31,9 @@ from keras_df.search.exact import ExactRelaxation
 from keras_df.search.latest import Latest
 from keras_df.search.network import build_network
 from keras_df.search.network import unchanged
+from keras_df.search.penalty import Penalty
 from keras_df.search.replicas import add_state
 from keras_df.search.replicas import check_strategy
-from keras_df.search.replicas import replica_id
 from keras_df.search.resume import ResumableModel
 from keras_df.search.rounding import disagreements
 from keras_df.search.rounding import masked_spectra
@@ -42,9 +42,6 @@ from keras_df.search.rounding import unit_scores
 from keras_df.search.schedule import Schedule
 from keras_df.search.settling import SETTLING
 from keras_df.search.settling import settling
-
-ROUNDING = 1e-6
-"""Distance from the budget, as a share, that is no distance."""
 
 
 @keras.saving.register_keras_serializable(package="keras_df")
@@ -114,7 +111,7 @@ class SearchModel(ResumableModel):
         # A list would be tracked, and its variables trained.
         self._leaving_the_model_alone = functools.partial(unchanged, shared)
         self._build_parameters()
-        self._penalties = {}
+        self.penalty = Penalty(self.config, name="penalty")
         self._trackers = {
             resource: Latest(name=resource)
             for resource in self._allocator.limits
@@ -260,9 +257,7 @@ class SearchModel(ResumableModel):
         self.shares.assign(shares)
         self.settled.assign(self._settling(ranks))
         if training:
-            penalty = self._penalty(shares)
-            self._penalties[replica_id()] = penalty
-            self.add_loss(penalty)
+            self.add_loss(self.penalty(self._distance(shares)))
             self.schedule.advance()
         try:
             for wrapper, kernel in zip(self.wrappers.values(), kernels):
@@ -276,8 +271,8 @@ class SearchModel(ResumableModel):
         limits = self._allocator.cost.limits[self._allocator.cost.decomposable]
         return settling(ops.take(self._mask(), self._free), ranks, limits)
 
-    def _penalty(self, shares):
-        """The weighted distance to the budget (second term of Eq. 7)."""
+    def _distance(self, shares):
+        """How far the cost is from the budget of this step."""
         totals = self._allocator.cost.totals
         goals = [
             limit / totals[name]
@@ -286,17 +281,12 @@ class SearchModel(ResumableModel):
         targets = self.schedule.target(self.start.value, np.float32(goals))
         # Only the tightest budget binds. What it leaves unused would have
         # bought accuracy, so the penalty has two sides.
-        distance = ops.abs(ops.max(shares - targets))
-        # The search starts on target, where rounding would decide on which
-        # side: compilers and devices would then search differently.
-        return self.config.penalty * ops.relu(distance - ROUNDING)
+        return ops.abs(ops.max(shares - targets))
 
     @property
     def losses(self):
         """Losses of `add_loss`. A replica sees no penalty but its own."""
-        current = replica_id()
-        others = [x for i, x in self._penalties.items() if i != current]
-        return _without(super().losses, others)
+        return self.penalty.own(super().losses)
 
     @property
     def output_names(self):
@@ -324,7 +314,9 @@ class SearchModel(ResumableModel):
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
-    def compute_loss(self, *args, **kwargs):
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
         """Computes the compiled loss, and shows the budget as it falls."""
         if self.loss is None and len(self.losses) == 1:
             raise ValueError(
@@ -335,7 +327,9 @@ class SearchModel(ResumableModel):
         latest = ops.append(self.shares, self.settled)
         for index, tracker in enumerate(self._trackers.values()):
             tracker.show(latest[index])
-        return super().compute_loss(*args, **kwargs)
+        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+        self.penalty.observe(loss, self.losses, self.schedule.step.value)
+        return loss
 
     def fit(self, *args, **kwargs):
         """Trains masks and thresholds. Arguments as for `keras.Model.fit`.

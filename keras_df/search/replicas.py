@@ -15,6 +15,15 @@ def replica_id():
     return int(tf.get_static_value(context.replica_id_in_sync_group))
 
 
+def replica_count():
+    """Returns how many replicas share the samples of a step."""
+    if keras.config.backend() != "tensorflow":
+        return 1
+    import tensorflow as tf
+
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
 def from_first_host(arrays):
     """Returns what the first host of several found, on all of them.
 
@@ -34,7 +43,9 @@ def from_first_host(arrays):
     return multihost_utils.broadcast_one_to_all(arrays)
 
 
-def add_state(layer, name, shape, initializer="zeros"):
+def add_state(
+    layer, name, shape, initializer="zeros", aggregation="only_first_replica"
+):
     """Adds a float32 weight to a layer, not trained, alike on all replicas."""
     return layer.add_weight(
         shape=shape,
@@ -42,7 +53,7 @@ def add_state(layer, name, shape, initializer="zeros"):
         trainable=False,
         name=name,
         dtype="float32",
-        aggregation="only_first_replica",
+        aggregation=aggregation,
     )
 
 
