@@ -20,7 +20,8 @@ class Penalty(keras.layers.Layer):
 
     The weight is a multiple of the loss, of its running mean: what a search
     finds does not depend on what its loss is multiplied by. In the paper it
-    is a constant, lambda, which suits cross-entropies.
+    is a constant, lambda, which suits cross-entropies; so it is in a training
+    loop of one's own, in which nothing calls `compute_loss`.
 
     Args:
         config: `SearchConfig`.
