@@ -69,10 +69,10 @@ def column_scales(node, scheme, scale):
         return None
     shape = getattr(node.operation, kernel.attribute).shape
     sizes = [shape[axis] for axis in columns]
-    ones = [1] * len(columns)
     place = columns.index(kernel.outputs[0])
-    sizes[place] = ones[place] = len(scale)
-    return np.broadcast_to(np.reshape(scale, ones), sizes).ravel()
+    # Of pruned outputs, the scale knows how many are left.
+    sizes[place] = len(scale)
+    return scale[np.indices(sizes)[place].ravel()]
 
 
 def _scale(norm):

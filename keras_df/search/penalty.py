@@ -68,12 +68,12 @@ class Penalty(keras.layers.Layer):
                 divided by the number of replicas.
             losses: List of what `add_loss` has added to it. Without the
                 penalty in it, the loss is not of a training step.
-            step: Scalar tensor, how many steps have been done.
+            step: Scalar tensor, how many steps have been done, this one too.
         """
         latest = self._latest.get(replica_id())
         if not any(x is latest for x in losses):
             return
         found = ops.cast(loss, "float32") * replica_count() - latest
         found = ops.abs(ops.stop_gradient(found))
-        share = ops.maximum(1.0 / ops.maximum(step, 1.0), NEWEST)
+        share = ops.maximum(1.0 / step, NEWEST)
         self.unit.assign(self.unit.value + share * (found - self.unit.value))

@@ -6,6 +6,7 @@ import numpy as np
 from keras import ops
 
 from keras_df import ops as df_ops
+from keras_df.graph.scales import column_scales
 
 
 class KernelView:
@@ -57,12 +58,9 @@ class KernelView:
             self.reads = self._units_read(moment_size, free)
         if scheme or self.reads is not None:
             self.moment_size = moment_size
-        if not scheme or scale is None:
-            return
-        written = self.channels(self.columns).get(kernel.outputs[0])
-        if written is not None:
-            scale = scale[written] / scale.max()
-            self.scale = scale.astype("float32")
+        scale = column_scales(node, scheme, scale) if scheme else None
+        if scale is not None:
+            self.scale = (scale / scale.max()).astype("float32")
 
     def _units_read(self, count, free):
         """The units of the first rows, which those of each block repeat."""
