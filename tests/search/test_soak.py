@@ -1,17 +1,16 @@
 """Many searches in one process, and two side by side."""
 
-import gc
 import json
-import multiprocessing
 import os
 import subprocess
 import sys
-import weakref
-from concurrent.futures import ProcessPoolExecutor
 
 import keras
+import memory_process
 import numpy as np
 import pytest
+from memory_process import a_search
+from memory_process import resident_megabytes
 from search_helpers import compiled
 from search_helpers import separable_data
 from search_helpers import small_network
@@ -26,26 +25,6 @@ def network_search(kind=kdf.SearchModel, **options):
     config = kdf.SearchConfig(refresh_steps=2)
     model = small_network()
     return compiled(kind(model, kdf.MACs(0.6), config=config), **options)
-
-
-def resident_megabytes():
-    gc.collect()
-    with open("/proc/self/statm") as file:
-        pages = int(file.read().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
-def a_search(**options):
-    search = network_search(**options)
-    search.fit(*separable_data(), batch_size=32, epochs=2, verbose=0)
-    search.plan()
-    return weakref.ref(search)
-
-
-def a_plain_training():
-    model = compiled(small_network())
-    model.fit(*separable_data(), batch_size=32, epochs=2, verbose=0)
-    return weakref.ref(model)
 
 
 reads_proc = pytest.mark.skipif(
@@ -67,34 +46,24 @@ def test_twenty_searches_leak_no_memory():
 
 
 def median_growth(run):
-    """Megabytes that one more run takes, and keeps.
-
-    The median, as an allocator that grows its arena shows up in one run only.
-    """
-    sizes = []
-    for _ in range(7):
-        left = run()
-        sizes.append(resident_megabytes())
-        assert left() is None
-    return np.median(np.diff(sizes[1:]))
+    """Where other tests have left free memory, what is first takes less."""
+    process = subprocess.run(
+        [sys.executable, memory_process.__file__, run],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return float(process.stdout.splitlines()[-1])
 
 
 @pytest.mark.slow
 @reads_proc
 @pytest.mark.skipif(not IS_TENSORFLOW, reason="about TensorFlow's graphs")
 def test_graphs_that_tensorflow_keeps_are_as_those_of_any_training():
-    """Beside them nothing of a search stays.
-
-    Each in a process of its own: where other tests have left free memory, what
-    comes first seems to take less.
-    """
-    spawn = multiprocessing.get_context("spawn")
-    medians = []
-    for run in (a_plain_training, a_search):
-        with ProcessPoolExecutor(1, mp_context=spawn) as process:
-            medians.append(process.submit(median_growth, run).result())
-    print("megabytes kept per plain training, per search:", medians)
-    assert medians[1] <= 1.5 * medians[0] + 2.0
+    """Beside them nothing of a search stays."""
+    training, search = median_growth("training"), median_growth("search")
+    print("megabytes kept per training, per search:", training, search)
+    assert search <= 1.5 * training + 2.0
 
 
 class Counting(kdf.SearchModel):
