@@ -83,7 +83,7 @@ def _add_training(parser):
         "--learning_rate",
         type=float,
         default=0.02,
-        help="Where the cosine schedule of the fine-tuning starts.",
+        help="The largest of the fine-tuning, after its warm-up.",
     )
     group.add_argument(
         "--teacher",

@@ -45,8 +45,9 @@ class SearchConfig:
         penalty: Number, the weight of the distance to the budget (Eq. 7's
             lambda), the distance as a share of the original cost.
         penalty_unit: `"loss"` for a weight of `penalty` times the running
-            mean of the loss, so that a search finds the same whatever its
-            loss is multiplied by, `"one"` for a constant, as in the paper.
+            mean of the loss (of at least 1e-4), so that a search finds about
+            the same whatever its loss is multiplied by, `"one"` for a
+            constant, as in the paper.
         mask: `"plain"` for the sigmoid of Eq. 8, which starts well below 1,
             `"unit"` to divide it by its value at logit 1, so that a network
             with nothing removed computes what the original does.

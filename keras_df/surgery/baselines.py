@@ -234,6 +234,9 @@ def energy(
 ) -> CompressionPlan:
     """Decomposes every layer to the same share of its spectral energy.
 
+    As published it is by Scheme 1, `Constraints(scheme=1)`; the default of
+    `Constraints` is Scheme 2.
+
     Args:
         model: A built Functional or Sequential model.
         budget: A budget or a list of budgets.

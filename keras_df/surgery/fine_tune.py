@@ -45,10 +45,10 @@ def fine_tune(
             `(x, y)` or `(x, y, sample_weight)`.
         loss: Loss, as `Model.compile` takes it.
         epochs: Number of epochs.
-        learning_rate: The largest learning rate. Smaller for decomposed
-            layers than for others: a step moves the product of a pair along
-            a singular vector by twice its singular value times what it would
-            move one kernel.
+        learning_rate: The largest learning rate, of all layers. A decomposed
+            network takes a smaller one than it was trained with: a step
+            moves the product of a pair along a singular vector by twice its
+            singular value times what it would move one kernel.
         teacher: Optional model with the inputs and outputs of `model`. It is
             not modified.
         distillation: How to compare outputs with the teacher's: a
