@@ -81,8 +81,7 @@ class _Recorder:
         rows = _rows_read(layer, tensor, self._share)
         if rows is None:
             return
-        # Positions are many and alike: a regular sample of them will do.
-        rows = ops.cast(rows[:: _stride(rows, self._share)], "float32")
+        rows = ops.cast(rows, "float32")
         moment = ops.convert_to_numpy(ops.matmul(ops.transpose(rows), rows))
         self._counts[name] += rows.shape[0]
         if name in self._sums:
@@ -203,7 +202,7 @@ def linear_rows(layer, tensor, enough):
 
     Returns:
         Float32 tensor with one row per output position: all positions, or a
-        regular sample of at least `enough`. None for layers that are not one
+        regular sample of about `enough`. None for layers that are not one
         product of matrices, or of one too large.
     """
     if type(layer) not in _LINEAR_LAYERS or _measured_size(layer) is None:
@@ -213,23 +212,23 @@ def linear_rows(layer, tensor, enough):
             return None
         rows = _patches(layer, tensor, enough)
     else:
-        rows = _channel_rows(layer, tensor)
-    return ops.cast(rows[:: _stride(rows, enough)], "float32")
+        rows = _channel_rows(layer, tensor, enough)
+    return ops.cast(rows, "float32")
 
 
 def _rows_read(layer, tensor, enough):
     """What output positions of a layer read, one row per position.
 
-    All positions, or a sample of at least `enough` of them.
+    All positions, or a regular sample of about `enough` of them.
     """
     if _measured_size(layer) is None:
         return None
     if isinstance(layer, layers.Conv2D) and _small_patch(layer):
         return _patches(layer, tensor, enough)
-    return _channel_rows(layer, tensor)
+    return _channel_rows(layer, tensor, enough)
 
 
-def _channel_rows(layer, tensor):
+def _channel_rows(layer, tensor, enough):
     tensor = ops.convert_to_tensor(tensor, sparse=False)
     if isinstance(layer, layers.SeparableConv2D):
         tensor = ops.depthwise_conv(
@@ -242,11 +241,13 @@ def _channel_rows(layer, tensor):
         )
     axis = -1 if isinstance(layer, layers.Dense) else channel_axis(layer)
     tensor = ops.moveaxis(tensor, axis, -1)
-    return ops.reshape(tensor, (-1, tensor.shape[-1]))
+    rows = ops.reshape(tensor, (-1, tensor.shape[-1]))
+    return rows[:: _step(len(rows), enough)]
 
 
-def _stride(rows, enough):
-    return max(1, rows.shape[0] // enough)
+def _step(positions, enough):
+    """Positions are many and alike: a regular sample of them will do."""
+    return max(1, positions // enough)
 
 
 def _small_patch(layer):
@@ -255,21 +256,43 @@ def _small_patch(layer):
 
 
 def _patches(layer, tensor, enough):
+    """What a Conv2D reads at a regular sample of its output positions."""
     if layer.data_format == "channels_first":
         tensor = ops.moveaxis(tensor, 1, -1)
-    strides = layer.strides
-    if layer.dilation_rate != (1, 1):
-        strides = (1, 1)  # Not both at once in `extract_patches`.
-    else:
-        positions = math.prod(tensor.shape[:3]) / math.prod(strides)
-        step = max(1, math.isqrt(int(positions / enough)))
-        strides = tuple(stride * step for stride in strides)
-    patches = ops.image.extract_patches(
-        tensor,
+    tensor = _padded(layer, tensor)
+    batch, height, width, channels = tensor.shape
+    taps = _places(layer.kernel_size, layer.dilation_rate, width)
+    room = (height - taps[-1] // width, width - taps[-1] % width)
+    outputs = [-(-n // s) for n, s in zip(room, layer.strides)]
+    corners = _places(outputs, layer.strides, width)
+    corners = (np.arange(batch)[:, None] * (height * width) + corners).ravel()
+    step = _step(len(corners), enough)
+    while math.gcd(step, outputs[1]) > 1:
+        step += 1  # Or some columns of the image would never be looked at.
+    places = corners[::step, None] + taps
+    pixels = ops.reshape(tensor, (-1, channels))
+    patches = ops.take(pixels, places.astype("int32"), axis=0)
+    return ops.reshape(patches, (len(places), -1))
+
+
+def _places(counts, steps, width):
+    """Where a grid of pixels lies in an image, row after row."""
+    rows, columns = (np.arange(n) * step for n, step in zip(counts, steps))
+    return (rows[:, None] * width + columns).ravel()
+
+
+def _padded(layer, tensor):
+    """Pads images as a Conv2D does."""
+    if layer.padding == "valid":
+        return tensor
+    margins = []
+    for size, taps, rate, stride in zip(
+        tensor.shape[1:3],
         layer.kernel_size,
-        strides=strides,
-        dilation_rate=layer.dilation_rate,
-        padding=layer.padding,
-        data_format="channels_last",
-    )
-    return ops.reshape(patches, (-1, patches.shape[-1]))
+        layer.dilation_rate,
+        layer.strides,
+    ):
+        reach = (math.ceil(size / stride) - 1) * stride + (taps - 1) * rate + 1
+        missing = max(reach - size, 0)
+        margins.append((missing // 2, missing - missing // 2))
+    return ops.pad(tensor, [(0, 0), *margins, (0, 0)])

@@ -227,6 +227,57 @@ def test_positions_beyond_the_sample_are_skipped(monkeypatch):
     np.testing.assert_allclose(found, expected_of(x[::3]), atol=1e-4)
 
 
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+@pytest.mark.parametrize(
+    "kernel_size, options",
+    [
+        (3, {"padding": "same"}),
+        (3, {"padding": "valid"}),
+        ((1, 5), {"padding": "same", "strides": (2, 3)}),
+        (7, {"padding": "same", "strides": 2}),
+        ((3, 2), {"padding": "same", "dilation_rate": (2, 3)}),
+        (1, {"padding": "same", "strides": 3}),
+    ],
+)
+def test_rows_times_the_kernel_are_what_a_convolution_writes(
+    kernel_size, options, data_format
+):
+    layer = layers.Conv2D(4, kernel_size, use_bias=False, **options)
+    x = images(3, 12, 15, 2)
+    layer.build(x.shape)
+    kernel = ops.convert_to_numpy(layer.kernel)
+    written = np.asarray(layer(x), float).reshape(-1, 4)
+    if data_format == "channels_first":
+        layer.data_format = data_format
+        x = np.moveaxis(x, -1, 1)
+    for share in (1, 4):
+        enough = len(written) // share
+        rows = np.asarray(moments.linear_rows(layer, x, enough), float)
+        found = rows @ kernel.reshape(-1, 4)
+        assert enough / 2 <= len(found) < 2 * enough
+        assert all(
+            np.isclose(row, written, atol=1e-3).all(axis=1).any()
+            for row in found
+        )
+        if share == 1:
+            np.testing.assert_allclose(found, written, atol=1e-3)
+
+
+@pytest.mark.parametrize("size", [8, 12, 14, 16])
+def test_a_sample_of_positions_reads_borders_as_often_as_they_are(size):
+    """Of padding, a kernel of 3 x 3 reads one part in `1.5 * size`."""
+    layer = layers.Conv2D(1, 3, padding="same", use_bias=False)
+    x = np.ones((64, size, size, 1), "float32")
+    layer.build(x.shape)
+    for part in (4, 8, 16):
+        rows = moments.linear_rows(layer, x, 64 * size**2 // part)
+        rows = np.asarray(rows).reshape(-1, 3, 3)
+        borders = 1 - np.stack([rows[:, 0], rows[:, 2]]).max(axis=2)
+        sides = 1 - np.stack([rows[:, :, 0], rows[:, :, 2]]).max(axis=2)
+        for missing in (*borders, *sides):
+            np.testing.assert_allclose(missing.mean(), 1 / size, rtol=0.25)
+
+
 def test_what_cannot_be_measured_is_left_out(monkeypatch):
     monkeypatch.setattr(moments, "LARGEST_CHANNELS", 4)
     model = keras.Sequential(
