@@ -18,6 +18,9 @@ _NO_DATA = (str, bytes, dict, set, frozenset)
 def take_batches(data, steps, batch_size=128):
     """Takes the inputs of the first batches of a data set.
 
+    The samples of arrays may be sorted, by class say: each batch is spread
+    over all of them.
+
     Args:
         data: What `Model.fit` accepts as `x`: a `tf.data.Dataset`, a
             `keras.utils.PyDataset`, an array, a dict of arrays, or an
@@ -171,10 +174,7 @@ def _is_arrays(data):
 
 
 def _array_batches(data, batch_size):
-    def batch(start):
-        return keras.tree.map_structure(
-            lambda x: np.asarray(x[start : start + batch_size]), data
-        )
+    """Cuts arrays into batches, each spread over all samples."""
 
     shapes = [tuple(x.shape) for x in keras.tree.flatten(data)]
     sizes = {shape[:1] for shape in shapes}
@@ -184,7 +184,14 @@ def _array_batches(data, batch_size):
             f"Received arrays of the shapes: {shapes}"
         )
     ((size,),) = sizes
-    return map(batch, range(0, size, batch_size))
+    count = -(-size // batch_size)
+
+    def batch(start):
+        return keras.tree.map_structure(
+            lambda x: np.asarray(x[start::count]), data
+        )
+
+    return map(batch, range(count))
 
 
 def _as_tuple(batch):

@@ -1,6 +1,8 @@
 import keras
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from keras import layers
 
 from keras_df.calibration import as_fit_reads
@@ -11,6 +13,7 @@ from keras_df.calibration import take_batches
 X = np.arange(20.0, dtype="float32").reshape(10, 2)
 Y = np.arange(10)
 PARTS = (X[:4], X[4:8], X[8:])
+SPREAD = (X[::3], X[1::3], X[2::3])
 
 
 class Batches(keras.utils.PyDataset):
@@ -41,10 +44,6 @@ def tensorflow_data(*values):
 
 
 SOURCES = {
-    "array": lambda: X,
-    "tuple of arrays": lambda: (X, Y),
-    "tuple of one": lambda: (X,),
-    "tuple with weights": lambda: (X, Y, np.ones(10)),
     "list of batches": lambda: list(PARTS),
     "list of pairs": lambda: [(x, Y[: len(x)]) for x in PARTS],
     "generator": lambda: (x for x in PARTS),
@@ -53,6 +52,12 @@ SOURCES = {
     "PyDataset of lists": ListedBatches,
     "tf.data": lambda: tensorflow_data(X),
     "tf.data of pairs": lambda: tensorflow_data((X, Y)),
+}
+ARRAYS = {
+    "array": lambda: X,
+    "tuple of arrays": lambda: (X, Y),
+    "tuple of one": lambda: (X,),
+    "tuple with weights": lambda: (X, Y, np.ones(10)),
     "tf.Tensor": lambda: pytest.importorskip("tensorflow").constant(X),
 }
 
@@ -71,11 +76,29 @@ def test_only_the_first_batches_are_taken(source):
     np.testing.assert_array_equal(np.concatenate(batches), X[:8])
 
 
+@pytest.mark.parametrize("source", ARRAYS.values(), ids=ARRAYS.keys())
+@pytest.mark.parametrize("steps", [2, 100])
+def test_batches_of_arrays_are_spread_over_all_samples(source, steps):
+    """Arrays may be sorted by class."""
+    batches = take_batches(source(), steps, batch_size=4)
+    for batch, expected in zip(batches, SPREAD[:steps], strict=True):
+        np.testing.assert_array_equal(batch, expected)
+
+
+@given(st.integers(1, 50), st.integers(1, 60))
+def test_batches_of_arrays_hold_every_sample_once(samples, batch_size):
+    batches = take_batches(np.arange(samples), samples, batch_size)
+    assert max(map(len, batches)) <= batch_size
+    np.testing.assert_array_equal(
+        np.sort(np.concatenate(batches)), np.arange(samples)
+    )
+
+
 def test_a_dict_of_arrays_is_cut_into_dicts():
     batches = take_batches({"a": X, "b": Y}, steps=9, batch_size=6)
     assert [set(batch) for batch in batches] == [{"a", "b"}] * 2
-    np.testing.assert_array_equal(batches[1]["a"], X[6:])
-    np.testing.assert_array_equal(batches[1]["b"], Y[6:])
+    np.testing.assert_array_equal(batches[1]["a"], X[1::2])
+    np.testing.assert_array_equal(batches[1]["b"], Y[1::2])
 
 
 def test_several_inputs_in_a_tuple_with_targets():
@@ -105,7 +128,7 @@ def test_what_was_taken_can_be_taken_again():
     batches = take_batches(X, steps=2, batch_size=4)
     again = take_batches(batches, steps=9)
     assert len(again) == 2
-    np.testing.assert_array_equal(again[1], X[4:8])
+    np.testing.assert_array_equal(again[1], SPREAD[1])
 
 
 @pytest.mark.parametrize(
