@@ -14,6 +14,7 @@ from keras_df.budgets.constraints import Constraints
 from keras_df.budgets.constraints import as_constraints
 from keras_df.budgets.schemes import kernel_matrix
 from keras_df.budgets.schemes import spectral_energy
+from keras_df.calibration import as_fit_reads
 from keras_df.calibration import moment_of_scheme
 from keras_df.calibration import second_moments
 from keras_df.calibration import take_batches
@@ -266,7 +267,8 @@ def energy(
         moments, scales = {}, {}
         paths = allocator.cost.paths
         if calibration is not None:
-            batches = take_batches(calibration, steps)
+            inputs = as_fit_reads(model, calibration)
+            batches = take_batches(inputs, steps)
             moments = second_moments(model, batches, paths)
             scales = output_scales(allocator.graph)
         ranks = []

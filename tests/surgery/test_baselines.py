@@ -151,3 +151,17 @@ def test_the_order_of_outputs_says_nothing_about_the_ranks():
             for order in orders
         ]
         assert ranks[0] == ranks[1]
+
+
+def test_energy_takes_a_list_with_an_array_per_input():
+    first, second = keras.Input((8,)), keras.Input((6,))
+    x = layers.Concatenate()([first, second])
+    x = layers.Dense(16, name="hidden")(x)
+    model = keras.Model([first, second], layers.Dense(8, name="head")(x))
+    rng = np.random.default_rng(0)
+    arrays = [rng.normal(size=(64, n)).astype("float32") for n in (8, 6)]
+    plans = [
+        kdf.baselines.energy(model, kdf.MACs(0.6), calibration=data)
+        for data in (arrays, (arrays, np.zeros(64)))
+    ]
+    assert plans[0] == plans[1]
