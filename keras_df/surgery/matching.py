@@ -53,10 +53,21 @@ def _error_of(output):
         return keras.losses.MeanSquaredError()
     axis = getattr(made_by(output), "axis", -1)
 
-    def error(taught, learned):
-        return ops.square(logits(taught, axis) - logits(learned, axis))
+    return _ErrorOfLogits(logits, axis)
 
-    return error
+
+class _ErrorOfLogits(keras.losses.MeanSquaredError):
+    """A `Loss`, so that Keras divides it by the number of replicas."""
+
+    def __init__(self, logits, axis):
+        super().__init__()
+        self._logits, self._axis = logits, axis
+
+    def call(self, y_true, y_pred):
+        taught, learned = (
+            self._logits(x, self._axis) for x in (y_true, y_pred)
+        )
+        return super().call(taught, learned)
 
 
 def _logits_of_classes(probabilities, axis):
