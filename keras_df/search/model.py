@@ -43,6 +43,11 @@ from keras_df.search.schedule import Schedule
 from keras_df.search.settling import SETTLING
 from keras_df.search.settling import settling
 
+WITHOUT_FIT = (
+    "The search was trained without `fit`, so that nothing was measured and "
+    "annealed: call `fit`, with `DFCallback(steps=...)` if batch by batch."
+)
+
 
 @keras.saving.register_keras_serializable(package="keras_df")
 class SearchModel(ResumableModel):
@@ -207,8 +212,8 @@ class SearchModel(ResumableModel):
     def refresh(self, tolerance: float | None = MASK_TOLERANCE):
         """Renews the singular vectors of kernels whose masks have moved.
 
-        `DFCallback` does so during `fit`. A training loop of your own calls
-        it every few steps, unless `SearchConfig(spectra="exact")` is used.
+        `DFCallback` does so during `fit`. Call it where masks or thresholds
+        were set by hand, unless `SearchConfig(spectra="exact")` is used.
 
         Args:
             tolerance: Number in `[0, 1]`, by how much a mask may move before
@@ -336,7 +341,9 @@ class SearchModel(ResumableModel):
 
         Before the first step, the second moments of the layers' inputs are
         measured on the first batches. A `DFCallback` is added if `callbacks`
-        has none.
+        has none. A loop of your own over batches calls `fit` for each, with
+        `DFCallback(steps=...)` for all of them: `train_on_batch` neither
+        measures nor anneals.
 
         With a `keras.callbacks.BackupAndRestore`, a search that was killed
         goes on at the step of its last backup: the batches that its epoch has
@@ -367,7 +374,7 @@ class SearchModel(ResumableModel):
 
     def _calibrate(self, data, batch_size):
         """Measures the inputs once; returns data with nothing lost."""
-        if ops.convert_to_numpy(self.is_calibrated)[0]:
+        if self._was_fitted():
             return data
         if self.config.metric == "activations":
             data = calibrate(self.network, self.wrappers, data, batch_size)
@@ -375,6 +382,9 @@ class SearchModel(ResumableModel):
         self.start.assign(self.relax()[-1])
         self.is_calibrated.assign([1.0])
         return data
+
+    def _was_fitted(self):
+        return bool(ops.convert_to_numpy(self.is_calibrated)[0])
 
     def plan(self) -> CompressionPlan:
         """Rounds the search to a plan that meets the budget exactly.
@@ -398,6 +408,8 @@ class SearchModel(ResumableModel):
         )
         shares = ops.convert_to_numpy(self.relax()[-1])
         notes = disagreements(plan, dict(zip(self._allocator.limits, shares)))
+        if self.schedule.count() and not self._was_fitted():
+            notes.append(WITHOUT_FIT)
         return dataclasses.replace(plan, notes=[*plan.notes, *notes])
 
     def get_config(self):

@@ -10,6 +10,7 @@ from search_helpers import small_network
 from search_helpers import values
 
 import keras_df as kdf
+from keras_df.search.model import WITHOUT_FIT
 from keras_df.search.model import SearchModel
 
 IS_TENSORFLOW = keras.config.backend() == "tensorflow"
@@ -461,3 +462,13 @@ def test_masks_pass_through_wrapped_layers():
     np.testing.assert_allclose(
         array(search(tokens)), array(model(tokens)), atol=1e-4
     )
+
+
+def test_a_plan_says_that_the_search_was_not_trained_by_fit():
+    search = compiled(kdf.SearchModel(small_network(), kdf.MACs(0.6)))
+    assert WITHOUT_FIT not in search.plan().notes
+    x, y = separable_data()
+    search.train_on_batch(x, y)
+    assert WITHOUT_FIT in search.plan().notes
+    search.fit(x, y, epochs=1, verbose=0)
+    assert WITHOUT_FIT not in search.plan().notes
