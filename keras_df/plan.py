@@ -41,8 +41,8 @@ class LayerPlan:
         channels: Number of output channels of the original layer.
         kept: Tuple of the output channels that stay, ascending.
         rank: Rank of the layer's low-rank pair, or None if it stays dense.
-        max_rank: Largest rank of the original kernel, 0 if the layer cannot
-            be decomposed.
+        max_rank: Largest rank of the original kernel by the scheme of the
+            pair, 0 if the layer stays dense.
         scheme: Scheme of the pair (paper, Section 3.2).
     """
 

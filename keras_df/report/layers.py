@@ -19,7 +19,7 @@ class LayerChange:
         channels: Number of output channels, 0 for a layer without a kernel.
         kept: Number of output channels that stay.
         rank: Rank of its low-rank pair, None if it stays dense.
-        max_rank: Largest rank of the kernel, 0 if it cannot be decomposed.
+        max_rank: Largest rank of the kernel, 0 if it stays dense.
         macs: Tuple of integers, multiply-accumulates before and after.
         params: Tuple of integers, parameters before and after.
     """

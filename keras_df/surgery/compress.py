@@ -47,8 +47,11 @@ def compress(
         reconstruction: How kernels are chosen with `calibration`.
             `"sequential"` fits each, in order of execution, to what the
             original layer writes, given what the compressed layers before it
-            write; BatchNormalization statistics follow. `"independent"` only
-            decomposes, given what the original layers write.
+            write; BatchNormalization statistics follow. It fits `Conv2D`
+            without groups and at most 4096 weights per filter, `Dense`, and
+            `SeparableConv2D`, where they are called once; other kernels are
+            chosen as by `"independent"`, which only decomposes, given what
+            the original layers write.
 
     Returns:
         A `keras.Model` of stock Keras layers with the weights of `model`, not

@@ -62,6 +62,9 @@ def fine_tune(
         metrics: Metrics, as `Model.compile` takes them.
         **fit_options: Further arguments of `Model.fit`, such as
             `validation_data`. An endless data set needs `steps_per_epoch`.
+            With a teacher, a `ModelCheckpoint` has to save whole models, of
+            which it keeps `model` alone: weights alone are saved with the
+            teacher's.
 
     Returns:
         The `History` that `fit` returns.
