@@ -54,6 +54,10 @@ def tall_layer():
     return layers.Conv2D(6, 3, name="layer")
 
 
+def narrow_layer():
+    return layers.Conv2D(4, 3, name="layer")
+
+
 def wide_layer():
     return layers.Conv2D(24, 1, name="layer")
 
@@ -89,6 +93,25 @@ def set_moment(wrapper):
     return moment
 
 
+def set_mixing(wrapper):
+    """Sets how columns go together at random; returns the root in float64."""
+    size = wrapper.view.mixing_size
+    if size is None:
+        return None
+    noise = np.random.default_rng(1).normal(size=(size, size))
+    root = np.linalg.cholesky(noise @ noise.T + 0.5 * np.eye(size))
+    wrapper.mixing.assign(root)
+    return root
+
+
+def mixed(matrix, root):
+    """A matrix whose neighboring columns are mixed by a root, or None."""
+    if root is None:
+        return matrix
+    blocks = np.eye(matrix.shape[1] // len(root))
+    return matrix @ np.kron(blocks, root)
+
+
 def root_of(moment):
     """The symmetric square root."""
     values, vectors = np.linalg.eigh(moment)
@@ -96,7 +119,7 @@ def root_of(moment):
 
 
 def masked_matrix(wrapper, mask, moment=None):
-    """Scheme 1 matrix of the masked kernel, by hand.
+    """Matrix of the masked kernel, by hand.
 
     With a moment, the normal equations of the kernel that reads inputs which
     are there with the probability of their mask, and vary a little.
@@ -104,6 +127,10 @@ def masked_matrix(wrapper, mask, moment=None):
     view = wrapper.view
     kernel = np.asarray(keras.ops.convert_to_numpy(wrapper.kernel), float)
     (_, reads), (_, writes) = sorted(view.axes.items())
+    if view.scheme == 2:
+        height, width, inputs, outputs = kernel.shape
+        kernel = kernel.transpose(0, 2, 3, 1).reshape(height, inputs, -1)
+        writes = np.repeat(writes, width)
     matrix = kernel.reshape(-1, kernel.shape[-1]) * mask[writes]
     units = np.tile(reads, len(matrix) // len(reads))
     if moment is None:

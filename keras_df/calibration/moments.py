@@ -114,44 +114,6 @@ def ridge(least, inputs, samples):
     return least + FEW * inputs / samples
 
 
-def moment_of_scheme(layer, scheme, moment):
-    """The second moment by which the matrix of a scheme is measured.
-
-    Scheme 2 cuts a patch into the columns of its window. What the first
-    convolution of the pair reads is one of them, so its moment is the mean
-    over the columns; how they vary together is left out.
-
-    Args:
-        layer: A layer with a kernel.
-        scheme: 1 or 2, or None for a layer that stays dense.
-        moment: Array from `second_moments`.
-
-    Returns:
-        Array of shape `(n, n)`, `n` a divisor of the matrix's rows.
-    """
-    if scheme != 2 or len(moment) == layer.kernel.shape[-2]:
-        return moment
-    by_column = moment_by_column(moment, layer.kernel.shape[:2])
-    return np.einsum("akbk->ab", by_column) / by_column.shape[1]
-
-
-def moment_by_column(moment, window):
-    """Arranges the second moment of patches by the columns of the window.
-
-    Args:
-        moment: Array of shape `(n, n)`, of patches `(height, width, inputs)`.
-        window: Tuple `(height, width)`.
-
-    Returns:
-        Array of shape `(height * inputs, width, height * inputs, width)`.
-    """
-    height, width = window
-    inputs = len(moment) // (height * width)
-    blocks = moment.reshape(2 * (height, width, inputs))
-    size = height * inputs
-    return blocks.transpose(0, 2, 1, 3, 5, 4).reshape(2 * (size, width))
-
-
 def moment_size(layer, scheme=1):
     """Size of the second moment of the matrix of a scheme, or None."""
     size = _measured_size(layer)
@@ -174,22 +136,6 @@ def _measured_size(layer):
     else:
         return None
     return channels if channels <= LARGEST_CHANNELS else None
-
-
-def weigh(moment, matrix):
-    """Multiplies each block of rows of an array by a moment, if there is one.
-
-    Args:
-        moment: Array of shape `(n, n)`, or None.
-        matrix: Array of shape `(blocks * n, columns)`.
-
-    Returns:
-        Array of the shape of `matrix`.
-    """
-    if moment is None:
-        return matrix
-    blocks = matrix.reshape(-1, len(moment), matrix.shape[1])
-    return np.matmul(moment, blocks).reshape(matrix.shape)
 
 
 def linear_rows(layer, tensor, enough):

@@ -3,7 +3,7 @@
 import inspect
 import itertools
 
-from keras_df.calibration import moment_of_scheme
+from keras_df.calibration import metric_of_scheme
 from keras_df.calibration import second_moments
 from keras_df.calibration import take_batches
 from keras_df.search.replicas import from_first_host
@@ -12,7 +12,7 @@ STEPS = 12
 
 
 def calibrate(network, wrappers, data, batch_size):
-    """Sets the wrappers' second moments.
+    """Sets the metrics that the wrappers' kernels are decomposed in.
 
     Args:
         network: The network of `build_network`.
@@ -34,8 +34,11 @@ def calibrate(network, wrappers, data, batch_size):
     paths = [path for path, x in wrappers.items() if x.moment is not None]
     for path, moment in second_moments(network, batches, paths).items():
         wrapper = wrappers[path]
-        moment = moment_of_scheme(wrapper.layer, wrapper.view.scheme, moment)
-        wrapper.moment.assign(from_first_host(moment))
+        metric = metric_of_scheme(wrapper.layer, wrapper.view.scheme, moment)
+        moment, mixing = from_first_host(metric)
+        wrapper.moment.assign(moment)
+        if mixing is not None:
+            wrapper.mixing.assign(mixing)
     return data
 
 

@@ -73,6 +73,8 @@ class ExactRelaxation(keras.layers.Layer):
             if view.scheme is None:
                 kernels.append(view.kernel(matrix * columns))
                 continue
+            mixing = wrapper.mixing
+            matrix = _mix(matrix, mixing)
             gate = _Gate(self.config, thresholds[len(ranks)], steepness)
             if self.config.spectra == "svd":
                 matrix, rank = _by_svd(wrapper, matrix, columns, roots, gate)
@@ -80,7 +82,8 @@ class ExactRelaxation(keras.layers.Layer):
                 matrix, rank = _wide(wrapper, matrix, columns, roots, gate)
             else:
                 matrix, rank = _tall(wrapper, matrix, columns, gate)
-            kernels.append(view.kernel(matrix))
+            inverse = None if mixing is None else ops.inv(mixing)
+            kernels.append(view.kernel(_mix(matrix, inverse)))
             ranks.append(rank)
         return kernels, ops.stack(ranks) if ranks else ops.zeros((0,))
 
@@ -107,6 +110,14 @@ def _mask_rows(wrapper, rows):
     moment = wrapper.moment.value + RIDGE * ops.eye(view.moment_size)
     compensation = df_ops.compensation(moment, together, mask)
     return matrix - df_ops.weigh(compensation * (1 - mask), matrix)
+
+
+def _mix(matrix, root):
+    """Multiplies each block of columns by a root, if there is one."""
+    if root is None:
+        return matrix
+    blocks = ops.reshape(matrix, (-1, root.shape[0]))
+    return ops.reshape(ops.matmul(blocks, root), matrix.shape)
 
 
 class _Gate:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from keras import ops
 
+from keras_df.calibration import mix
 from keras_df.calibration import weigh
 
 SMALLEST_MASK = 1e-3
@@ -26,10 +27,13 @@ class Metric(NamedTuple):
             of the layer's inputs, or None for one that is the identity.
         scale: Array of shape `(columns,)`, or a number: how much each column
             counts.
+        mixing: Array of shape `(mixing_size, mixing_size)`, a root of how
+            neighboring columns go together, or None for an identity.
     """
 
     moment: np.ndarray | None
     scale: np.ndarray
+    mixing: np.ndarray | None = None
 
 
 class Factors(NamedTuple):
@@ -70,6 +74,7 @@ def factorize(view, kernel, metric, masks):
     """
     rows, columns = _line_masks(view, masks)
     matrix, compensation = _mask_rows(view, kernel, metric.moment, rows)
+    matrix = mix(matrix, metric.mixing)
     decompose = _wide if view.is_wide else _tall
     factors, of_rows, of_columns = decompose(
         matrix, columns, metric, compensation
@@ -80,6 +85,8 @@ def factorize(view, kernel, metric, masks):
     }
     stacked = np.concatenate([slopes[axis] for axis in view.axes])
     left, right, sigma = factors
+    if metric.mixing is not None:
+        right = mix(right, np.linalg.inv(metric.mixing))
     return Factors(left, right, compensation, sigma, stacked.T)
 
 
@@ -94,6 +101,7 @@ def singular_values(view, kernel, metric, masks):
     """
     rows, columns = _line_masks(view, masks)
     matrix, _ = _mask_rows(view, kernel, metric.moment, rows)
+    matrix = mix(matrix, metric.mixing)
     gram = _wide_gram if view.is_wide else _tall_gram
     gram, *_ = gram(matrix, columns * metric.scale, metric.moment)
     return np.sqrt(np.maximum(np.linalg.eigvalsh(gram), 0))

@@ -29,6 +29,8 @@ class KernelView:
         is_wide: Whether the matrix has more columns than rows.
         moment_size: Size of the second moment that the matrix is measured
             by, or None.
+        mixing_size: Number of neighboring columns of the matrix that are
+            measured together, or None.
         reads: Array of shape `(moment_size,)`, the unit of each input that
             the moment is about; None if there is no moment, or if all of
             them stay.
@@ -46,7 +48,7 @@ class KernelView:
         }
         self.scheme = scheme
         self.scale = np.float32(1.0)
-        self.moment_size = self.reads = None
+        self.moment_size = self.mixing_size = self.reads = None
         self.is_wide = False
         layout = scheme or 1
         if layout not in kernel.schemes:
@@ -58,6 +60,8 @@ class KernelView:
             self.reads = self._units_read(moment_size, free)
         if scheme or self.reads is not None:
             self.moment_size = moment_size
+        if scheme == 2 and moment_size not in (None, self.shape[-2]):
+            self.mixing_size = self.shape[1]
         scale = column_scales(node, scheme, scale) if scheme else None
         if scale is not None:
             self.scale = (scale / scale.max()).astype("float32")

@@ -35,15 +35,19 @@ class CompressibleLayer(keras.layers.Wrapper):
                 dtype="float32",
             )
             self._scale.assign(view.scale)
-        self.moment = None
-        if view.moment_size is not None:
-            self.moment = self.add_weight(
-                shape=(view.moment_size, view.moment_size),
-                initializer="identity",
-                trainable=False,
-                name="moment",
-                dtype="float32",
-            )
+        self.moment = self._square("moment", view.moment_size)
+        self.mixing = self._square("mixing", view.mixing_size)
+
+    def _square(self, name, size):
+        if size is None:
+            return None
+        return self.add_weight(
+            shape=(size, size),
+            initializer="identity",
+            trainable=False,
+            name=name,
+            dtype="float32",
+        )
 
     @property
     def calibrated_layer(self):
@@ -63,11 +67,11 @@ class CompressibleLayer(keras.layers.Wrapper):
     @property
     def metric(self):
         """The `Metric` that the kernel is decomposed in."""
-        moment = self.moment
-        return Metric(
-            None if moment is None else ops.convert_to_numpy(moment),
-            ops.convert_to_numpy(self.scale),
+        moment, mixing = (
+            None if x is None else ops.convert_to_numpy(x)
+            for x in (self.moment, self.mixing)
         )
+        return Metric(moment, ops.convert_to_numpy(self.scale), mixing)
 
     @property
     def _variable(self):

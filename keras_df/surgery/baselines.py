@@ -15,7 +15,8 @@ from keras_df.budgets.constraints import as_constraints
 from keras_df.budgets.schemes import kernel_matrix
 from keras_df.budgets.schemes import spectral_energy
 from keras_df.calibration import as_fit_reads
-from keras_df.calibration import moment_of_scheme
+from keras_df.calibration import metric_of_scheme
+from keras_df.calibration import mix
 from keras_df.calibration import second_moments
 from keras_df.calibration import take_batches
 from keras_df.calibration import weigh
@@ -300,7 +301,8 @@ def _spectrum(node, scheme, moment, scale):
     if moment is None:
         return np.sqrt(spectral_energy(node, scheme))
     matrix = kernel_matrix(node, scheme)
-    moment = moment_of_scheme(node.operation, scheme, moment)
+    moment, root = metric_of_scheme(node.operation, scheme, moment)
+    matrix = mix(matrix, root)
     scale = column_scales(node, scheme, scale)
     if scale is not None:
         matrix = matrix * scale

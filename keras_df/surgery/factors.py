@@ -2,7 +2,9 @@
 
 import numpy as np
 
+from keras_df.calibration import mix
 from keras_df.calibration import moment_by_column
+from keras_df.calibration import product_metric
 from keras_df.calibration import weigh
 
 REFIT_RIDGE = 1e-6
@@ -76,8 +78,7 @@ def separable_factors(matrix, window, rank, moment=None, scale=None):
     ((6, 1), (1, 12))
 
     Reference: Jaderberg et al., Speeding up convolutional neural networks
-    with low rank expansions, 2014; the product metric is that of Van Loan and
-    Pitsianis, Approximation with Kronecker products, 1993.
+    with low rank expansions, 2014.
     """
     height, width = window
     matrix = np.asarray(matrix, float)
@@ -90,14 +91,11 @@ def separable_factors(matrix, window, rank, moment=None, scale=None):
         scale = np.repeat(scale, width)
     if moment is None or len(moment) == inputs:
         return low_rank_factors(unfolded, rank, moment, scale)
+    of_column, root = product_metric(moment, window)
+    mixed = mix(unfolded, root)
+    first, second = low_rank_factors(mixed, rank, of_column, scale)
+    second = mix(second, np.linalg.inv(root))
     by_column = moment_by_column(moment, window)
-    of_reads = np.einsum("akbk->ab", by_column) / width
-    of_columns = np.einsum("akal->kl", by_column)
-    root = np.linalg.cholesky(of_columns * width / np.trace(of_columns))
-    mixed = (unfolded.reshape(-1, width) @ root).reshape(unfolded.shape)
-    first, second = low_rank_factors(mixed, rank, of_reads, scale)
-    second = second.reshape(-1, width) @ np.linalg.inv(root)
-    second = second.reshape(rank, outputs * width)
     return _balanced(first, _refitted(first, second, by_column, unfolded))
 
 

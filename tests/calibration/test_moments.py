@@ -4,7 +4,6 @@ import pytest
 from keras import layers
 from keras import ops
 
-from keras_df.calibration import moment_of_scheme
 from keras_df.calibration import moment_size
 from keras_df.calibration import moments
 from keras_df.calibration import second_moments
@@ -303,21 +302,14 @@ def test_grouped_convolutions_are_not_measured():
     assert second_moments(model, [images(2, 8, 8, 64)], ["measured"]) == {}
 
 
-def test_scheme_2_is_measured_by_the_columns_of_patches():
+def test_scheme_2_reads_columns_of_patches():
     layer = layers.Conv2D(2, (3, 2))
     layer.build((None, 7, 6, 4))
-    patches = images(500, 3, 2, 4)
-    rows = patches.reshape(500, -1)
-    found = moment_of_scheme(layer, 2, rows.T @ rows / 500)
-    columns = patches.transpose(0, 2, 1, 3).reshape(1000, 12).astype(float)
-    np.testing.assert_allclose(found, columns.T @ columns / 1000, rtol=1e-4)
-    assert len(found) == moment_size(layer, 2)
     assert moment_size(layer, 1) == 24
+    assert moment_size(layer, 2) == 12
 
 
 def test_a_moment_of_inputs_alone_serves_both_schemes():
     layer = layers.Conv2D(2, 3)
     layer.build((None, 7, 6, 200))
-    moment = np.eye(200)
-    assert moment_of_scheme(layer, 2, moment) is moment
     assert moment_size(layer, 2) == moment_size(layer, 1) == 200

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 from keras import ops
+from search_helpers import set_mixing
 from search_helpers import set_moment
 from search_helpers import tall_layer
 from search_helpers import wide_layer
@@ -52,6 +53,7 @@ def pair_of(case, shrinkage="tanh"):
     wrapper, graph = wrapped(layer(), scheme, size, scale)
     if size is not None and wrapper.moment is not None:
         set_moment(wrapper)
+        set_mixing(wrapper)
     config = kdf.SearchConfig(shrinkage=shrinkage)
     exact = ExactRelaxation([wrapper], config)
     exact.refresh()

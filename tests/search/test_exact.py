@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 from keras import ops
 from search_helpers import masked_matrix
+from search_helpers import mixed
+from search_helpers import narrow_layer
 from search_helpers import root_of
 from search_helpers import separable_layer
+from search_helpers import set_mixing
 from search_helpers import set_moment
 from search_helpers import tall_layer
 from search_helpers import wide_layer
@@ -124,19 +127,22 @@ def test_steep_tanh_gains_truncate(spectra):
     assert soft_rank == pytest.approx(rank, abs=1e-3)
 
 
-def test_scheme_2_thresholds_the_other_matrix():
-    wrapper, graph = wrapped(tall_layer(), scheme=2)
-    kernel, _ = relaxed(
-        wrapper,
-        np.ones(graph.unit_count),
-        0.4,
-        shrinkage="svt",
-        spectra="exact",
-    )
-    matrix = array(wrapper.kernel).transpose(2, 0, 3, 1).reshape(15, 18)
-    expected, _ = thresholded(matrix, np.eye(15), 0.4)
-    actual = kernel.transpose(2, 0, 3, 1).reshape(15, 18)
-    np.testing.assert_allclose(actual, expected, atol=1e-4)
+@spectra
+@pytest.mark.parametrize("size", [None, 5, 15])
+@pytest.mark.parametrize("layer", [tall_layer, narrow_layer])
+def test_scheme_2_thresholds_the_other_matrix(layer, size, spectra):
+    wrapper, graph = wrapped(layer(), scheme=2, moment_size=size)
+    moment = None if size is None else set_moment(wrapper)
+    mixing = set_mixing(wrapper)
+    mask = np.random.default_rng(1).uniform(0.3, 1, graph.unit_count)
+    kernel, _ = relaxed(wrapper, mask, 0.4, shrinkage="svt", spectra=spectra)
+    matrix = mixed(masked_matrix(wrapper, mask, moment), mixing)
+    root = np.eye(15) if moment is None else root_of(moment)
+    expected, _ = thresholded(matrix, root, 0.4)
+    if mixing is not None:
+        expected = mixed(expected, np.linalg.inv(mixing))
+    actual = kernel.transpose(0, 2, 3, 1).reshape(expected.shape)
+    np.testing.assert_allclose(actual, expected, atol=2e-4)
 
 
 def test_a_dense_layer_is_masked_only():

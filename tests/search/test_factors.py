@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 from search_helpers import masked_matrix
+from search_helpers import mixed
+from search_helpers import narrow_layer
 from search_helpers import root_of
 from search_helpers import separable_layer
+from search_helpers import set_mixing
 from search_helpers import set_moment
 from search_helpers import tall_layer
 from search_helpers import wide_layer
@@ -15,6 +18,9 @@ from keras_df.search.factors import singular_values
 
 CASES = {
     "tall": (tall_layer, None, None),
+    "tall, Scheme 2": (narrow_layer, None, np.linspace(0.2, 3, 4), 2),
+    "tall, moment of columns": (narrow_layer, 15, None, 2),
+    "wide, moment of columns": (tall_layer, 15, np.linspace(0.2, 3, 6), 2),
     "tall, shared moment": (tall_layer, 5, None),
     "tall, moment of patches": (tall_layer, 45, None),
     "tall, scaled outputs": (tall_layer, 5, np.linspace(0.2, 3, 6)),
@@ -26,10 +32,11 @@ CASES = {
 cases = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 
 
-def prepared(layer, size, scale):
+def prepared(layer, size, scale, scheme=1):
     """Wrapper, moment in float64, random masks of all units."""
-    wrapper, graph = wrapped(layer(), moment_size=size, scale=scale)
+    wrapper, graph = wrapped(layer(), scheme, size, scale)
     moment = None if size is None else set_moment(wrapper)
+    set_mixing(wrapper)
     mask = np.random.default_rng(3).uniform(0.2, 1, graph.unit_count)
     return wrapper, moment, mask
 
@@ -41,13 +48,17 @@ def by_axis(wrapper, mask):
     }
 
 
-def weighted_matrix(wrapper, moment, mask):
-    """The masked kernel in the metric of its inputs and outputs."""
-    matrix = masked_matrix(wrapper, mask, moment) * wrapper.metric.scale
+def weighted(matrix, wrapper, moment):
+    """A matrix in the metric of the inputs and outputs of the kernel."""
+    matrix = mixed(matrix * wrapper.metric.scale, wrapper.metric.mixing)
     if moment is None:
         return matrix
     blocks = np.eye(len(matrix) // len(moment))
     return np.kron(blocks, root_of(moment)) @ matrix
+
+
+def weighted_matrix(wrapper, moment, mask):
+    return weighted(masked_matrix(wrapper, mask, moment), wrapper, moment)
 
 
 def arguments(wrapper, mask):
@@ -76,12 +87,9 @@ def test_dropping_directions_is_the_best_approximation(case):
     factors = factorize(*arguments(wrapper, mask))
     approximation = factors.left[:, 2:] @ factors.right[2:]
     error = masked_matrix(wrapper, mask, moment) - approximation
-    error = error * wrapper.metric.scale
-    if moment is not None:
-        blocks = np.eye(len(error) // len(moment))
-        error = np.kron(blocks, root_of(moment)) @ error
-    weighted = weighted_matrix(wrapper, moment, mask)
-    sigma = np.linalg.svd(weighted, compute_uv=False)
+    error = weighted(error, wrapper, moment)
+    matrix = weighted_matrix(wrapper, moment, mask)
+    sigma = np.linalg.svd(matrix, compute_uv=False)
     assert np.linalg.norm(error) == pytest.approx(
         np.linalg.norm(sigma[-2:]), rel=1e-3
     )
@@ -90,8 +98,8 @@ def test_dropping_directions_is_the_best_approximation(case):
 @cases
 def test_singular_values_are_those_of_an_svd_in_float64(case):
     wrapper, moment, mask = prepared(*case)
-    weighted = weighted_matrix(wrapper, moment, mask)
-    expected = np.linalg.svd(weighted, compute_uv=False)[::-1]
+    matrix = weighted_matrix(wrapper, moment, mask)
+    expected = np.linalg.svd(matrix, compute_uv=False)[::-1]
     for actual in (
         factorize(*arguments(wrapper, mask)).sigma,
         singular_values(*arguments(wrapper, mask)),
@@ -111,8 +119,8 @@ def test_slopes_are_the_differences_of_singular_values(case):
         for step in (1e-6, -1e-6):
             moved = mask.copy()
             moved[unit] += step
-            weighted = weighted_matrix(wrapper, moment, moved)
-            sigma.append(np.linalg.svd(weighted, compute_uv=False)[::-1])
+            matrix = weighted_matrix(wrapper, moment, moved)
+            sigma.append(np.linalg.svd(matrix, compute_uv=False)[::-1])
         # A unit may be several channels, as in a SeparableConv2D.
         np.testing.assert_allclose(
             slopes[:, units == unit].sum(axis=1),
