@@ -164,16 +164,20 @@ SEARCHES = {
 
 BASELINES = {
     "L1 magnitude": planned(kdf.baselines.magnitude),
-    "L1 magnitude with reconstruction": planned(
-        kdf.baselines.magnitude, surgery=SEQUENTIAL
-    ),
     "geometric median": planned(kdf.baselines.geometric_median),
     "BatchNormalization scale": planned(kdf.baselines.batch_norm_scale),
     "random filters": planned(kdf.baselines.random),
-    "uniform rank": planned(kdf.baselines.uniform_rank),
+    "uniform rank": planned(kdf.baselines.uniform_rank, constraints=SCHEME_1),
     "SVD energy": planned(kdf.baselines.energy, constraints=SCHEME_1),
     "SVD energy of activations": planned(
         kdf.baselines.energy, calibration=None, constraints=SCHEME_1
+    ),
+}
+"""The same, without a search, as published."""
+
+LENT = {
+    "L1 magnitude with reconstruction": planned(
+        kdf.baselines.magnitude, surgery=SEQUENTIAL
     ),
     "SVD energy of activations by Scheme 2": planned(
         kdf.baselines.energy, calibration=None
@@ -185,10 +189,10 @@ BASELINES = {
         surgery=SEQUENTIAL,
     ),
 }
-"""The same, without a search.
+"""The best baselines with a part of our method: what it is without a search.
 
-Reconstruction of kernels, and Scheme 2 in the metric of activations, are part
-of our method. What they give the best baselines is shown in rows of their own.
+Those parts are the reconstruction of kernels, and Scheme 2 in the metric of
+activations.
 """
 
 PEERS = {
@@ -199,7 +203,7 @@ PEERS = {
 }
 """Those that run only when named: they need `torch` and `torch-pruning`."""
 
-METHODS = SEARCHES | BASELINES | PEERS
+METHODS = SEARCHES | BASELINES | LENT | PEERS
 
 
 def runs(path, place, recipes, data):
@@ -240,7 +244,7 @@ def runs(path, place, recipes, data):
 
 def wanted():
     """Yields the path and the settings of all networks to compress."""
-    methods = FLAGS.methods or [*SEARCHES, *BASELINES]
+    methods = FLAGS.methods or [*SEARCHES, *BASELINES, *LENT]
     steps = FLAGS.search_steps
     for seed, path, share, method in itertools.product(
         FLAGS.seeds, FLAGS.models, FLAGS.budgets, methods
