@@ -42,6 +42,7 @@ def make_constraints(args):
         return Constraints(
             prune=not args.no_prune,
             decompose=not args.no_decompose,
+            scheme=args.scheme,
             round_to=args.round_to,
             min_channels=args.min_channels,
             skip=tuple(args.skip),

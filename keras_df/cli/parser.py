@@ -137,6 +137,14 @@ def add_budget(parser, default):
     group.add_argument(
         "--no_decompose", action="store_true", help="Decompose no kernels."
     )
+    group.add_argument(
+        "--scheme",
+        type=int,
+        choices=[1, 2],
+        default=2,
+        help="Into what kernels are decomposed: 1, a window and a 1 x 1; 2, "
+        "a column and a row.",
+    )
 
 
 def add_data(parser, required):

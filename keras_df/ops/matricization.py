@@ -15,8 +15,8 @@ SCHEME_1 = ((0, 1, 2), (3,))
 SCHEME_2 = ((0, 2), (3, 1))
 """Rows `(kh, in)`, columns `(out, kw)`: a kh x 1 followed by a 1 x kw.
 
-The order is free; in this one, as in Scheme 1, the inputs repeat for each tap of
-a row, and the taps of a filter are neighbors.
+The order is free; in this one, as in Scheme 1, the inputs repeat for each tap
+of a column, and the taps of a row are neighbors.
 """
 
 

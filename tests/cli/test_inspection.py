@@ -47,6 +47,14 @@ def test_inspect_takes_constraints(cli, model_file, model):
     assert out == f"{expected}\n"
 
 
+def test_inspect_takes_a_scheme(cli, model_file, model):
+    constraints = kdf.Constraints(scheme=1)
+    expected = kdf.inspect(model, constraints=constraints)
+    assert str(expected) != str(kdf.inspect(model))
+    _, out, _ = cli.run("inspect", model_file, "--scheme", 1)
+    assert out == f"{expected}\n"
+
+
 def test_inspect_refuses_what_cannot_be_reached(cli, model_file):
     cli.json("inspect", model_file, "--budget", 0.5, "--resource", "macs")
     error = cli.refuse(1, "inspect", model_file, "--budget", 0.0001)
