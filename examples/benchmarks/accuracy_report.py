@@ -1,11 +1,13 @@
 """What `accuracy.py` found, as a table and as plots."""
 
 import collections
+import itertools
 import operator
 import statistics
 
 STEPS = 600
 """Steps of a search, where a row does not name another number."""
+COLORS = [f"C{index}" for index in range(10)]
 
 
 def table(records):
@@ -30,6 +32,8 @@ def table(records):
 def plot(records, prefix):
     """Draws accuracy over cost, one file per network.
 
+    What was measured at one cost only is left out.
+
     Args:
         records: Lines of the results file.
         prefix: Path that the files `<prefix>_<network>.png` begin with.
@@ -37,22 +41,31 @@ def plot(records, prefix):
     from matplotlib.figure import Figure
 
     rows = _by_method(records)
-    columns = _columns(records)
     methods = dict.fromkeys(method for *_, method in rows)
-    colors = {method: f"C{index}" for index, method in enumerate(methods)}
+    styles = dict(zip(methods, itertools.product("os^v", COLORS)))
     for network in sorted({network for network, *_ in rows}):
-        figure = Figure(figsize=(5 * len(columns), 4.5), layout="constrained")
-        plots = figure.subplots(1, len(columns), squeeze=False)[0]
-        for axes, column in zip(plots, columns):
-            for method, points in _lines(rows, network, column).items():
+        panels = {x: _lines(rows, network, x) for x in _columns(records)}
+        panels = {x: y for x, y in panels.items() if _is_curve(y)}
+        if not panels:
+            continue
+        size = (5 * len(panels) + 3, 4.5)
+        figure = Figure(figsize=size, layout="constrained")
+        plots = figure.subplots(1, len(panels), squeeze=False)[0]
+        for axes, (column, lines) in zip(plots, panels.items()):
+            for method, points in lines.items():
                 x, y = zip(*sorted(points))
-                axes.plot(x, y, colors[method], marker="o", label=method)
+                marker, color = styles[method]
+                axes.plot(x, y, color, marker=marker, label=method)
             axes.set_title(column)
             axes.set_xlabel("share of the multiply-accumulates, %")
             axes.set_ylabel("test accuracy, %")
         handles, labels = plots[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", fontsize=8)
+        figure.legend(handles, labels, loc="outside right center", fontsize=8)
         figure.savefig(f"{prefix}_{network}.png", dpi=100)
+
+
+def _is_curve(lines):
+    return any(len(points) > 1 for points in lines.values())
 
 
 def _lines(rows, network, column):

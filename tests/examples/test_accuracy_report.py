@@ -57,3 +57,23 @@ def test_another_number_of_steps_is_a_row_of_its_own(table):
     text = table([record(), other, none])
     methods = [line.split(" | ")[2] for line in text.splitlines()[2:]]
     assert methods == ["df", "df, 300 steps", "L1"]
+
+
+def test_curves_are_drawn_of_what_was_measured_at_several_costs(
+    table, tmp_path, monkeypatch
+):
+    from accuracy_report import plot
+    from matplotlib.figure import Figure
+
+    titles = []
+    monkeypatch.setattr(
+        Figure,
+        "savefig",
+        lambda self, path, **options: titles.append(
+            [path, *(axes.get_title() for axes in self.axes)]
+        ),
+    )
+    curve = [record(), record(budget=0.25), record(epochs=5)]
+    plot([*curve, record(network="single")], str(tmp_path / "plot"))
+    path = str(tmp_path / "plot_resnet.png")
+    assert titles == [[path, "recalibrated", "1 epoch at 0.02"]]
