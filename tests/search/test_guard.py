@@ -20,11 +20,20 @@ def search_of(budget=0.6, **options):
     return compiled(kdf.SearchModel(model, kdf.MACs(budget), config=config))
 
 
-def spoilt(step, samples=192):
+class Spoilt(keras.utils.PyDataset):
     """Batches of 8 of which one, and all after it, hold NaN."""
-    x, y = separable_data(samples)
-    x[8 * step :] = np.nan
-    return x, y
+
+    def __init__(self, step):
+        super().__init__()
+        self._x, self._y = separable_data(192)
+        self._x[8 * step :] = np.nan
+
+    def __len__(self):
+        return 24
+
+    def __getitem__(self, index):
+        batch = slice(8 * index, 8 * index + 8)
+        return self._x[batch], self._y[batch]
 
 
 class Recorder(keras.callbacks.Callback):
@@ -39,14 +48,14 @@ class Recorder(keras.callbacks.Callback):
         self.seen.append(values(self.model.trainable_variables))
 
 
-def stopped(search, x, y, **options):
+def stopped(search, x, y=None, **options):
     recorder = Recorder()
     callbacks = [recorder, *options.pop("callbacks", [])]
     with pytest.raises(FloatingPointError) as caught:
         search.fit(
             x,
             y,
-            batch_size=8,
+            batch_size=None if y is None else 8,
             shuffle=False,
             verbose=0,
             callbacks=callbacks,
@@ -66,7 +75,7 @@ def assert_back_at(search, step, seen):
 
 def test_a_search_stops_in_its_last_finite_state():
     search = search_of()
-    message, seen = stopped(search, *spoilt(step=13))
+    message, seen = stopped(search, Spoilt(step=13))
     assert "steps 11 to 15" in message
     assert "back at step 10" in message
     assert_back_at(search, 10, seen)
@@ -76,7 +85,7 @@ def test_a_search_stops_in_its_last_finite_state():
 
 def test_steps_behind_the_last_refresh_are_looked_at_too():
     search = search_of()
-    message, seen = stopped(search, *spoilt(step=22))
+    message, seen = stopped(search, Spoilt(step=22))
     assert "steps 21 to 24" in message
     assert_back_at(search, 20, seen)
 
@@ -93,7 +102,7 @@ def test_the_loss_of_training_counts_not_that_of_validation():
 
 def test_a_search_goes_on_once_the_data_is_clean():
     search = search_of()
-    stopped(search, *spoilt(step=13))
+    stopped(search, Spoilt(step=13))
     x, y = separable_data(192)
     options = {"callbacks": [kdf.DFCallback(steps=34)]}
     search.fit(x, y, batch_size=8, verbose=0, **options)
@@ -104,7 +113,7 @@ def test_a_search_goes_on_once_the_data_is_clean():
 def test_nothing_is_saved_of_a_search_that_is_not_finite(tmp_path):
     path = str(tmp_path / "{epoch}.weights.h5")
     saving = keras.callbacks.ModelCheckpoint(path, save_weights_only=True)
-    stopped(search_of(), *spoilt(step=22), callbacks=[saving])
+    stopped(search_of(), Spoilt(step=22), callbacks=[saving])
     assert not list(tmp_path.iterdir())
 
 
@@ -124,7 +133,7 @@ def test_a_scaled_loss_that_is_nan():
         keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(2.5e-2)),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
-    message, _ = stopped(search, *spoilt(step=7))
+    message, _ = stopped(search, Spoilt(step=7))
     assert "steps 6 to 10" in message
 
 

@@ -21,7 +21,8 @@ def searched(loss, epochs=6, **options):
     keras.utils.set_random_seed(0)
     config = kdf.SearchConfig(**options)
     search = kdf.SearchModel(small_network(), kdf.MACs(0.4), config=config)
-    search.compile(keras.optimizers.Adam(2.5e-2), loss)
+    # Adam is blind to the size of gradients, but for its epsilon.
+    search.compile(keras.optimizers.Adam(2.5e-2, epsilon=1e-12), loss)
     x, y = separable_data()
     search.fit(x, y, batch_size=32, epochs=epochs, shuffle=False, verbose=0)
     return search
@@ -42,7 +43,7 @@ def test_what_the_loss_is_multiplied_by_changes_nothing(plain, factor):
     for old, new in zip(
         plain.trainable_variables, search.trainable_variables, strict=True
     ):
-        np.testing.assert_allclose(array(old), array(new), atol=1e-2)
+        np.testing.assert_allclose(array(old), array(new), atol=1e-4)
     assert search.plan().costs == plain.plan().costs
 
 

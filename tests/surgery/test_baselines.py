@@ -135,6 +135,8 @@ def upsampling(order):
     gamma = np.geomspace(0.01, 10, 16) ** rng.choice([-1, 1], 16)
     model.get_layer("up").kernel.assign(kernel[:, :, order])
     model.get_layer("norm").gamma.assign(gamma[order])
+    end = model.get_layer("end").kernel
+    end.assign(np.asarray(end)[:, :, order])
     return model
 
 
