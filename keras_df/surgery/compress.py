@@ -43,7 +43,8 @@ def compress(
             smallest on these inputs, and after the BatchNormalization that
             follows; without it, they are sliced, and decomposed so that the
             kernels' own error is smallest.
-        steps: Number of batches of `calibration` to read.
+        steps: Number of batches of `calibration` to read, of arrays from all
+            over them.
         reconstruction: How kernels are chosen with `calibration`.
             `"sequential"` fits each, in order of execution, to what the
             original layer writes, given what the compressed layers before it
