@@ -340,8 +340,8 @@ class SearchModel(ResumableModel):
         """Trains masks and thresholds. Arguments as for `keras.Model.fit`.
 
         Before the first step, the second moments of the layers' inputs are
-        measured on a few batches, of arrays from all over them. A `DFCallback` is added if `callbacks`
-        has none. A loop of your own over batches calls `fit` for each, with
+        measured on a few batches, of arrays from all over them. A
+        `DFCallback` is added if `callbacks` has none. A loop of your own over batches calls `fit` for each, with
         `DFCallback(steps=...)` for all of them: `train_on_batch` neither
         measures nor anneals.
 
