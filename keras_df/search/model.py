@@ -341,9 +341,9 @@ class SearchModel(ResumableModel):
 
         Before the first step, the second moments of the layers' inputs are
         measured on a few batches, of arrays from all over them. A
-        `DFCallback` is added if `callbacks` has none. A loop of your own over batches calls `fit` for each, with
-        `DFCallback(steps=...)` for all of them: `train_on_batch` neither
-        measures nor anneals.
+        `DFCallback` is added if `callbacks` has none. A loop of your own over
+        batches calls `fit` for each, with `DFCallback(steps=...)` for all of
+        them: `train_on_batch` neither measures nor anneals.
 
         With a `keras.callbacks.BackupAndRestore`, a search that was killed
         goes on at the step of its last backup: the batches that its epoch has
