@@ -175,7 +175,6 @@ def _is_arrays(data):
 
 def _array_batches(data, batch_size):
     """Cuts arrays into batches, each spread over all samples."""
-
     shapes = [tuple(x.shape) for x in keras.tree.flatten(data)]
     sizes = {shape[:1] for shape in shapes}
     if len(sizes) > 1 or () in sizes:

@@ -18,10 +18,11 @@ def metric_of_scheme(layer, scheme, moment):
     """
     if scheme != 2 or len(moment) == layer.kernel.shape[-2]:
         return moment, None
-    return product_metric(moment, layer.kernel.shape[:2])
+    by_column = moment_by_column(moment, layer.kernel.shape[:2])
+    return product_metric(by_column)
 
 
-def product_metric(moment, window):
+def product_metric(by_column):
     """The metric of the matrix of Scheme 2, nearly that of its outputs.
 
     Scheme 2 cuts a patch into the columns of its window. Their moment is
@@ -29,9 +30,7 @@ def product_metric(moment, window):
     patch go together: neighbors are alike.
 
     Args:
-        moment: Array of shape `(n, n)`, the second moment of patches of shape
-            `(height, width, inputs)`.
-        window: Tuple `(height, width)`.
+        by_column: Array from `moment_by_column`.
 
     Returns:
         Tuple of the second moment of a column, of shape `(m, m)` with `m` of
@@ -41,7 +40,6 @@ def product_metric(moment, window):
     Reference: Van Loan and Pitsianis, Approximation with Kronecker products,
     1993.
     """
-    by_column = moment_by_column(moment, window)
     width = by_column.shape[1]
     of_column = np.einsum("akbk->ab", by_column) / width
     together = np.einsum("akal->kl", by_column)

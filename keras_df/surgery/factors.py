@@ -91,11 +91,11 @@ def separable_factors(matrix, window, rank, moment=None, scale=None):
         scale = np.repeat(scale, width)
     if moment is None or len(moment) == inputs:
         return low_rank_factors(unfolded, rank, moment, scale)
-    of_column, root = product_metric(moment, window)
+    by_column = moment_by_column(moment, window)
+    of_column, root = product_metric(by_column)
     mixed = mix(unfolded, root)
     first, second = low_rank_factors(mixed, rank, of_column, scale)
     second = mix(second, np.linalg.inv(root))
-    by_column = moment_by_column(moment, window)
     return _balanced(first, _refitted(first, second, by_column, unfolded))
 
 

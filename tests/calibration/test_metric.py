@@ -6,6 +6,7 @@ from keras import layers
 
 from keras_df.calibration import metric_of_scheme
 from keras_df.calibration import mix
+from keras_df.calibration import moment_by_column
 from keras_df.calibration import product_metric
 from keras_df.calibration import weigh
 
@@ -27,7 +28,8 @@ def convolution():
 def test_what_a_column_reads_is_the_mean_over_columns():
     patches = RNG.normal(1, 2, (500, HEIGHT, WIDTH, INPUTS))
     rows = patches.reshape(500, -1)
-    found, _ = product_metric(rows.T @ rows / 500, (HEIGHT, WIDTH))
+    moment = rows.T @ rows / 500
+    found, _ = product_metric(moment_by_column(moment, (HEIGHT, WIDTH)))
     columns = patches.transpose(0, 2, 1, 3).reshape(500 * WIDTH, -1)
     expected = columns.T @ columns / len(columns)
     np.testing.assert_allclose(found, expected, rtol=1e-9)
@@ -56,7 +58,8 @@ def test_columns_that_are_alike_make_no_error_where_their_sum_stays():
     """As of an image that is constant along its width."""
     column = RNG.normal(size=(500, HEIGHT, 1, INPUTS))
     rows = np.repeat(column, WIDTH, axis=2).reshape(500, -1)
-    _, root = product_metric(rows.T @ rows / 500 + 1e-9 * np.eye(24), (3, 2))
+    moment = rows.T @ rows / 500 + 1e-9 * np.eye(24)
+    _, root = product_metric(moment_by_column(moment, (HEIGHT, WIDTH)))
     change = np.ones((6, 1, WIDTH)) * [1, -1]
     assert np.abs(mix(change.reshape(6, WIDTH), root)).max() < 1e-3
 
