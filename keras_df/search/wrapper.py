@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_df.search.factors import Metric
+from keras_df.search.replicas import add_state
 
 
 class CompressibleLayer(keras.layers.Wrapper):
@@ -27,13 +28,7 @@ class CompressibleLayer(keras.layers.Wrapper):
         self._scale = None
         if np.ndim(view.scale):
             # A search that is loaded starts from a model without weights.
-            self._scale = self.add_weight(
-                shape=view.scale.shape,
-                initializer="ones",
-                trainable=False,
-                name="scale",
-                dtype="float32",
-            )
+            self._scale = add_state(self, "scale", view.scale.shape, "ones")
             self._scale.assign(view.scale)
         self.moment = self._square("moment", view.moment_size)
         self.mixing = self._square("mixing", view.mixing_size)
@@ -41,13 +36,7 @@ class CompressibleLayer(keras.layers.Wrapper):
     def _square(self, name, size):
         if size is None:
             return None
-        return self.add_weight(
-            shape=(size, size),
-            initializer="identity",
-            trainable=False,
-            name=name,
-            dtype="float32",
-        )
+        return add_state(self, name, (size, size), "identity")
 
     @property
     def calibrated_layer(self):
