@@ -26,6 +26,12 @@ def resident_megabytes():
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
+def network_search(kind=kdf.SearchModel, **options):
+    config = kdf.SearchConfig(refresh_steps=2)
+    model = small_network()
+    return compiled(kind(model, kdf.MACs(0.6), config=config), **options)
+
+
 def trained(model):
     model.fit(*separable_data(), batch_size=32, epochs=2, verbose=0)
     return model
@@ -33,9 +39,8 @@ def trained(model):
 
 def a_search(**options):
     """Searches; returns a weak reference to what ought to be gone."""
-    config = kdf.SearchConfig(refresh_steps=2)
-    search = kdf.SearchModel(small_network(), kdf.MACs(0.6), config=config)
-    trained(compiled(search, **options)).plan()
+    search = network_search(**options)
+    trained(search).plan()
     return weakref.ref(search)
 
 

@@ -8,11 +8,16 @@ FOLDER = pathlib.Path(__file__).parents[2] / "examples" / "benchmarks"
 
 
 @pytest.fixture
-def table(monkeypatch):
+def report(monkeypatch):
     monkeypatch.syspath_prepend(str(FOLDER))
-    from accuracy_report import table
+    import accuracy_report
 
-    return table
+    return accuracy_report
+
+
+@pytest.fixture
+def table(report):
+    return report.table
 
 
 def record(seed=0, **changes):
@@ -60,9 +65,8 @@ def test_another_number_of_steps_is_a_row_of_its_own(table):
 
 
 def test_curves_are_drawn_of_what_was_measured_at_several_costs(
-    table, tmp_path, monkeypatch
+    report, tmp_path, monkeypatch
 ):
-    from accuracy_report import plot
     from matplotlib.figure import Figure
 
     titles = []
@@ -74,6 +78,6 @@ def test_curves_are_drawn_of_what_was_measured_at_several_costs(
         ),
     )
     curve = [record(), record(budget=0.25), record(epochs=5)]
-    plot([*curve, record(network="single")], str(tmp_path / "plot"))
+    report.plot([*curve, record(network="single")], str(tmp_path / "plot"))
     path = str(tmp_path / "plot_resnet.png")
     assert titles == [[path, "recalibrated", "1 epoch at 0.02"]]

@@ -10,21 +10,14 @@ import memory_process
 import numpy as np
 import pytest
 from memory_process import a_search
+from memory_process import network_search
 from memory_process import resident_megabytes
-from search_helpers import compiled
 from search_helpers import separable_data
-from search_helpers import small_network
 from search_helpers import values
 
 import keras_df as kdf
 
 IS_TENSORFLOW = keras.config.backend() == "tensorflow"
-
-
-def network_search(kind=kdf.SearchModel, **options):
-    config = kdf.SearchConfig(refresh_steps=2)
-    model = small_network()
-    return compiled(kind(model, kdf.MACs(0.6), config=config), **options)
 
 
 reads_proc = pytest.mark.skipif(
