@@ -159,6 +159,9 @@ class ModelCost:
     def is_pair(self, kept, ranks):
         """Tells which layers a pair of the given rank makes cheaper.
 
+        A rank above that of the kernel that stays is no pair's, however fast
+        a table says that it is.
+
         Args:
             kept: Array of shape `(units,)`, 1 for units that stay.
             ranks: Integer array of shape `(layers,)`.
@@ -170,7 +173,14 @@ class ModelCost:
         inputs, outputs = self.sizes(kept)
         dense = kernel_cost(*at.kernels, inputs, outputs)
         pair = kernel_cost(*at.kernels, inputs, outputs, ranks)
-        return self.decomposable & (pair < dense)
+        has_rank = ranks <= self._largest_ranks(inputs, outputs)
+        return self.decomposable & has_rank & (pair < dense)
+
+    def _largest_ranks(self, inputs, outputs):
+        """The smaller side of each kernel's matrix, as its factors count it."""
+        at = self._coefficients["params"]
+        rows = at.first.product * inputs
+        return np.minimum(rows, at.second.product * outputs)
 
     def soft_count(self, resource, mask, ranks):
         """Counts a resource of the relaxed model, differentiably.

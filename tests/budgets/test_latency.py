@@ -105,6 +105,24 @@ def test_a_pair_that_is_slower_is_not_made(table):
     assert any(layer.rank for layer in plan.layers.values())
 
 
+def test_a_rank_above_that_of_the_pruned_kernel_is_not_planned(table):
+    kernels = dict(table.kernels)
+    for path in kernels:
+        free = [[0.0, 0.0, 0.0, 0.0]] * 2  # Where pairs cost nothing.
+        kernels[path] = kernels[path] | {"1": free, "2": free}
+    table = dataclasses.replace(table, kernels=kernels)
+    graph = analyze(network())
+    cost = ModelCost(graph, {"a": 1, "b": 1}, table)
+    kept = np.ones(graph.unit_count)
+    kept[graph.units[graph.nodes["b"].kernel.outputs[1][10:]]] = 0
+    ranks = np.array([27, 10, 0])
+    assert cost.is_pair(kept, ranks).tolist() == [True, True, False]
+    assert cost.is_pair(kept, ranks + 1).tolist() == [False, False, False]
+
+    plan = kdf.baselines.magnitude(network(), kdf.Latency(0.2, table))
+    kdf.compress(network(), plan)
+
+
 def test_with_flops_both_hold(table):
     budget = [kdf.Latency(0.6, table), kdf.FLOPs(0.5)]
     costs = kdf.baselines.random(network(), budget).costs
