@@ -38,7 +38,11 @@ class CachedKernel(keras.layers.Layer):
 
     def _add_factors(self, view):
         self.left = add_state(self, "left", view.matrix_shape)
-        self.left.assign(view.matrix(self.wrapper.kernel))
+        self.left.assign(self._matrix())
+
+    def _matrix(self):
+        """The kernel as a matrix, in a buffer that no variable shares."""
+        return ops.copy(self.view.matrix(self.wrapper.kernel))
 
     def renew(self, masks):
         """Computes the kernel anew.
@@ -107,7 +111,7 @@ class CachedPair(CachedKernel):
         whole, one = self.left, self.right
         if view.is_wide:
             whole, one = one, whole
-        whole.assign(view.matrix(self.wrapper.kernel))
+        whole.assign(self._matrix())
         one.assign(ops.eye(self.rank))
 
     def renew(self, masks):

@@ -468,7 +468,6 @@ def test_a_plan_says_that_the_search_was_not_trained_by_fit():
     search = compiled(kdf.SearchModel(small_network(), kdf.MACs(0.6)))
     assert WITHOUT_FIT not in search.plan().notes
     x, y = separable_data()
-    search.refresh(tolerance=None)
     search.train_on_batch(x, y)
     assert WITHOUT_FIT in search.plan().notes
     search.fit(x, y, epochs=1, verbose=0)
