@@ -60,7 +60,8 @@ def litert(
 
     Raises:
         TypeError: If `model` is not a `keras.Model`.
-        ValueError: If an argument is invalid, or `model` is subclassed.
+        ValueError: If an argument is invalid, or `model` is subclassed, or
+            has a recurrent layer that is not unrolled and would be `"int8"`.
         OSError: If the file cannot be written.
         RuntimeError: If the file does not compute what the model computes, or
             if Keras does not run on TensorFlow. No file is written then.
@@ -96,11 +97,8 @@ def litert(
             f"quantize={quantize!r}"
         )
     samples = _samples(model, calibration)
-    if quantize == "int8" and calibration is None:
-        raise ValueError(
-            "`quantize='int8'` needs the range of every activation: pass "
-            "training data as `calibration`."
-        )
+    if quantize == "int8":
+        _check_integers(model, calibration)
 
     def representative():
         return _as_converted(model, samples, batch_size or 1)
@@ -114,6 +112,22 @@ def litert(
     with replacing(filepath) as new, open(new, "wb") as file:
         file.write(content)
     return difference
+
+
+def _check_integers(model, calibration):
+    if calibration is None:
+        raise ValueError(
+            "`quantize='int8'` needs the range of every activation: pass "
+            "training data as `calibration`."
+        )
+    for layer in model._flatten_layers():
+        # TensorFlow ends the process when it calibrates a loop.
+        if isinstance(layer, keras.layers.RNN) and not layer.unroll:
+            raise ValueError(
+                f"Layer '{layer.name}' runs in a loop, which TensorFlow cannot "
+                "quantize to 'int8'. Make it with `unroll=True`, or use "
+                "`quantize='dynamic'`."
+            )
 
 
 def _samples(model, calibration):

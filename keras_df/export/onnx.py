@@ -61,6 +61,7 @@ def onnx(
             f"`filepath` must end in '.onnx'. Received: filepath={filepath}"
         )
     require_packages("Exporting to ONNX", _PACKAGES, "onnx")
+    _add_erfc()
     signature = tree.map_structure(
         lambda x: keras.InputSpec(shape=x.shape, dtype=x.dtype, name=x.name),
         graph_of(model).input,
@@ -76,12 +77,53 @@ def onnx(
         return _verify(model, new)
 
 
-def _verify(model, path):
+def _add_erfc():
+    """Lets `tf2onnx` convert the exact GELU, whose operator it lacks."""
+    from tf2onnx import constants
+    from tf2onnx import utils
+    from tf2onnx.handler import tf_op
+
+    opsets = tf_op.get_opsets().get(constants.ONNX_DOMAIN, ())
+    if any("Erfc" in known for known in opsets):
+        return
+
+    @tf_op("Erfc")
+    class Erfc:
+        @classmethod
+        def version_9(cls, ctx, node, **kwargs):
+            del kwargs
+            inputs, outputs = node.input, node.output
+            kind = ctx.get_dtype(outputs[0])
+            types = {"shapes": [ctx.get_shape(outputs[0])], "dtypes": [kind]}
+            ctx.remove_node(node.name)
+            one = np.array(1, utils.map_onnx_to_numpy_type(kind))
+            one = ctx.make_const(utils.make_name("one"), one)
+            erf = ctx.make_node("Erf", inputs, **types)
+            ctx.make_node(
+                "Sub",
+                [one.output[0], erf.output[0]],
+                outputs=outputs,
+                name=node.name,
+                **types,
+            )
+
+
+def _session(path):
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(
-        path, providers=["CPUExecutionProvider"]
-    )
+    try:
+        return onnxruntime.InferenceSession(
+            path, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # Its classes have no base of their own.
+        raise RuntimeError(
+            f"ONNX Runtime cannot read the ONNX file: {error} Nothing was "
+            "written."
+        ) from error
+
+
+def _verify(model, path):
+    session = _session(path)
     arrays = example_inputs(model)
     names = [tensor.name for tensor in graph_of(model).inputs]
     wanted = [detail.name for detail in session.get_inputs()]

@@ -159,6 +159,22 @@ def test_int8_needs_calibration(residual_model, tmp_path):
     assert not os.listdir(tmp_path)
 
 
+def recurrent(unroll):
+    gru = layers.GRU(4, unroll=unroll, name="inside")
+    return keras.Sequential(
+        [keras.Input((5, 3)), layers.Bidirectional(gru), layers.Dense(2)]
+    )
+
+
+def test_loops_are_quantized_only_where_they_are_unrolled(tmp_path):
+    path, x = tmp_path / "model.tflite", np.ones((8, 5, 3), "float32")
+    with pytest.raises(ValueError, match="'.*_inside' runs in a loop"):
+        litert(recurrent(False), path, "int8", x)
+    assert not path.exists()
+    assert litert(recurrent(False), path, "dynamic", x) < 0.05
+    assert litert(recurrent(True), path, "int8", x) < 0.1
+
+
 def test_empty_calibration_data_is_refused(residual_model, images, tmp_path):
     with pytest.raises(ValueError, match="`calibration` is empty"):
         litert(

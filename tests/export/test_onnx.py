@@ -1,4 +1,6 @@
+import math
 import os
+import pathlib
 
 import keras
 import numpy as np
@@ -70,6 +72,38 @@ def test_mixed_precision_becomes_float32(images, tmp_path):
     (actual,) = outputs_of(tmp_path / "model.onnx", image=images)
     assert actual.dtype == np.float32
     assert model.layers[0].compute_dtype == "float16"
+
+
+@pytest.mark.parametrize("opset_version", [None, 9, 18])
+def test_the_exact_gelu(images, opset_version, tmp_path):
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 3), name="image"),
+            layers.Conv2D(4, 3, activation="gelu", name="first"),
+            layers.Conv2D(4, 3, activation="gelu"),
+        ]
+    )
+    assert onnx(model, tmp_path / "model.onnx", opset_version) < 1e-5
+    (actual,) = outputs_of(tmp_path / "model.onnx", image=images)
+    x = np.asarray(model.get_layer("first")(images))
+    kernel, bias = map(np.asarray, model.layers[-1].weights)
+    windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), (1, 2))
+    x = np.einsum("bijchw,hwco->bijo", windows, kernel) + bias
+    erf = np.vectorize(math.erf)
+    expected = x * (1 + erf(x / 2**0.5)) / 2
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
+def test_a_file_that_onnx_runtime_cannot_read_is_not_left(
+    chain_model, tmp_path, monkeypatch
+):
+    def export(self, path, **options):
+        pathlib.Path(path).write_bytes(b"no graph")
+
+    monkeypatch.setattr(keras.Model, "export", export)
+    with pytest.raises(RuntimeError, match="cannot read the ONNX file"):
+        onnx(chain_model, tmp_path / "model.onnx")
+    assert not os.listdir(tmp_path)
 
 
 def test_images_of_any_size(tmp_path):
