@@ -116,12 +116,13 @@ def _sources(layer):
 
 def _check_called_once(model):
     for layer in model.get_config()["layers"]:
-        shared = len(layer["inbound_nodes"]) > 1
-        if shared and layer["class_name"] not in _FUNCTIONS:
+        # Those of a Sequential model have no nodes, and are called once.
+        calls = len(layer.get("inbound_nodes", ()))
+        if calls > 1 and layer["class_name"] not in _FUNCTIONS:
             raise ValueError(
-                f"Layer '{layer['name']}' is called "
-                f"{len(layer['inbound_nodes'])} times; tfmot quantizes layers "
-                "that are called once. Make a layer for each call."
+                f"Layer '{layer['name']}' is called {calls} times; tfmot "
+                "quantizes layers that are called once. Make a layer for each "
+                "call."
             )
 
 

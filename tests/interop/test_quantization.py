@@ -49,6 +49,30 @@ def test_an_annotated_model_computes_what_the_model_computes(tfmot, pictures):
     assert kinds[0] == "DepthwiseConv2D"
 
 
+def test_a_sequential_model_is_annotated(tfmot, pictures):
+    import tf_keras
+
+    model = tf_keras.Sequential(
+        [
+            tf_keras.Input((8, 8, 3)),
+            tf_keras.layers.Conv2D(4, 3, use_bias=False),
+            tf_keras.layers.BatchNormalization(),
+            tf_keras.layers.ReLU(),
+            tf_keras.layers.Flatten(),
+            tf_keras.layers.Dense(5),
+        ]
+    )
+    images = pictures / 255
+    annotated = quantize_annotate(model)
+    expected = model(images, training=False).numpy()
+    np.testing.assert_allclose(annotated(images), expected, atol=1e-5)
+    with tfmot.quantize_scope():
+        aware = tfmot.quantize_apply(annotated)
+    aware(images, training=True)  # Learns the ranges of kernels.
+    quantized = aware(images, training=False).numpy()
+    assert 0 < np.abs(quantized - expected).max() < 0.1 * np.ptp(expected)
+
+
 def _is_wrapper(layer):
     return type(layer).__name__ == "QuantizeAnnotate"
 
