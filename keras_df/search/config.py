@@ -79,7 +79,7 @@ class SearchConfig:
     """
 
     mask_steepness: tuple = (2.0, 50.0)
-    mask_rate: float = 2.0
+    mask_rate: float = 4.0
     rank_steepness: tuple = (5.0, 50.0)
     ramp: float = 0.7
     penalty: float = 20.0
