@@ -96,9 +96,9 @@ def litert(
             "`io_dtype='int8'` needs `quantize='int8'`. Received: "
             f"quantize={quantize!r}"
         )
-    samples = _samples(model, calibration)
     if quantize == "int8":
         _check_integers(model, calibration)
+    samples = _samples(model, calibration)
 
     def representative():
         return _as_converted(model, samples, batch_size or 1)

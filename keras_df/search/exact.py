@@ -7,6 +7,7 @@ from keras import ops
 from keras_df import ops as df_ops
 from keras_df.search.factors import RIDGE
 from keras_df.search.factors import SMALLEST_MASK
+from keras_df.search.replicas import add_state
 
 
 class ExactRelaxation(keras.layers.Layer):
@@ -36,9 +37,7 @@ class ExactRelaxation(keras.layers.Layer):
             return None, None
         shape = (view.moment_size, view.moment_size)
         return tuple(
-            self.add_weight(
-                shape, "identity", "float32", trainable=False, name=name
-            )
+            add_state(self, name, shape, "identity")
             for name in ("root", "inverse_root")
         )
 

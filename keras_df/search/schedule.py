@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_df.search.replicas import add_state
+
 
 class Schedule(keras.layers.Layer):
     """Counts steps and interpolates between a start and an end.
@@ -18,21 +20,12 @@ class Schedule(keras.layers.Layer):
         # Steps are counted: half precision knows few whole numbers.
         super().__init__(dtype="float32", **kwargs)
         self.config = config
-        self.step = self._number("step")
-        self.horizon = self._number("horizon", "ones")
+        self.step = add_state(self, "step", ())
+        self.horizon = add_state(self, "horizon", (), "ones")
         # The epoch of `fit`, and the step at which it began.
-        self.epoch = self._number("epoch")
-        self.epoch_start = self._number("epoch_start")
+        self.epoch = add_state(self, "epoch", ())
+        self.epoch_start = add_state(self, "epoch_start", ())
         self.built = True
-
-    def _number(self, name, initializer="zeros"):
-        return self.add_weight(
-            shape=(),
-            initializer=initializer,
-            trainable=False,
-            name=name,
-            aggregation="only_first_replica",
-        )
 
     def advance(self):
         """Counts one training step."""
