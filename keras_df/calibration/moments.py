@@ -61,6 +61,7 @@ class _Recorder:
         self._paths = paths
         self._sums = {}
         self._counts = collections.Counter()
+        self._names = {}
 
     def start(self, batches):
         self._share = SAMPLES // batches
@@ -69,7 +70,8 @@ class _Recorder:
         if is_graph(operation):
             return walk_nested(path, operation, self.visit, args, kwargs)
         layer = getattr(operation, "calibrated_layer", operation)
-        name = "/".join(path)
+        # A layer that several models share is known by its first path.
+        name = self._names.setdefault(id(operation), "/".join(path))
         if name in self._paths:
             self._record(name, layer, args[0] if args else kwargs["inputs"])
         kwargs.pop("training", None)
@@ -178,7 +180,7 @@ def _channel_rows(layer, tensor, enough):
     tensor = ops.convert_to_tensor(tensor, sparse=False)
     if isinstance(layer, layers.SeparableConv2D):
         tensor = ops.depthwise_conv(
-            tensor,
+            ops.cast(tensor, "float32"),
             layer.depthwise_kernel,
             strides=layer.strides,
             padding=layer.padding,

@@ -130,6 +130,22 @@ def test_a_separable_convolution_reads_what_its_depthwise_writes():
     assert_moment(layer, x, middle)
 
 
+def test_a_separable_convolution_in_mixed_precision():
+    def separable(dtype):
+        layer = layers.SeparableConv2D(4, 3, name="layer", dtype=dtype)
+        inputs = keras.Input((6, 6, 5))
+        return keras.Model(inputs, layer(layers.ReLU(dtype=dtype)(inputs)))
+
+    full, mixed = map(separable, ("float32", "mixed_bfloat16"))
+    mixed.set_weights(full.get_weights())
+    x = images(4, 6, 6, 5)
+    expected, found = (
+        second_moments(model, [x], ["layer"])["layer"]
+        for model in (full, mixed)
+    )
+    np.testing.assert_allclose(found, expected, atol=2e-2)
+
+
 def test_layers_behind_others_are_measured_in_inference_mode():
     model = keras.Sequential(
         [
@@ -181,6 +197,17 @@ def test_a_layer_called_twice_is_measured_on_both_inputs():
     model = keras.Model(inputs, shared(shared(inputs)))
     x = images(10, 5)
     found = second_moments(model, [x], ["shared"])["shared"]
+    both = np.concatenate([x, np.asarray(shared(x))])
+    np.testing.assert_allclose(found, expected_of(both), atol=1e-4)
+
+
+def test_a_layer_of_two_models_is_measured_on_both_inputs():
+    shared = layers.Dense(5, name="shared")
+    inner = keras.Sequential([keras.Input((5,)), shared], name="inner")
+    inputs = keras.Input((5,))
+    model = keras.Model(inputs, shared(inner(inputs)))
+    x = images(10, 5)
+    found = second_moments(model, [x], ["inner/shared"])["inner/shared"]
     both = np.concatenate([x, np.asarray(shared(x))])
     np.testing.assert_allclose(found, expected_of(both), atol=1e-4)
 
