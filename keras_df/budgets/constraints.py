@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import fnmatch
+import glob
 import math
 from dataclasses import dataclass
 from dataclasses import field
@@ -24,7 +25,8 @@ class Constraints:
     """Hard guarantees of a plan.
 
     A layer is named by its path, its name, a pattern with `*` and `?`, its
-    class, or a function of the layer that returns True.
+    class, or a function of the layer that returns True. A path that begins
+    with `/` names no layer of a nested model that happens to have that name.
 
     Args:
         prune: Whether filters may be removed.
@@ -119,6 +121,27 @@ class Constraints:
             low, high = self.share_range(node)
             if low > high:
                 raise ValueError(_contradiction(path, low, high))
+
+    def resolved(self, graph):
+        """Returns constraints that say the same of a model's layers by name.
+
+        They can be written to a file, which classes and functions cannot,
+        and do not look at weights, as the scheme `"best"` does.
+
+        Args:
+            graph: `ChannelGraph` of the model.
+        """
+        nodes = {f"/{glob.escape(p)}": x for p, x in graph.nodes.items()}
+        kernels = {name: x for name, x in nodes.items() if x.kernel is not None}
+        schemes = {name: self.scheme_of(x) for name, x in kernels.items()}
+        shares = {name: self.share_range(x) for name, x in nodes.items()}
+        return dataclasses.replace(
+            self,
+            scheme={name: x for name, x in schemes.items() if x is not None},
+            floors={name: low for name, (low, _) in shares.items() if low},
+            caps={name: high for name, (_, high) in shares.items() if high < 1},
+            skip=[name for name, x in nodes.items() if self.skips(x)],
+        )
 
     def skips(self, node):
         """Tells whether a `Node` is to be left alone."""
@@ -254,9 +277,8 @@ def matches(name, node):
         return isinstance(layer, name)
     if callable(name):
         return _accepts(name, node)
-    return any(
-        fnmatch.fnmatchcase(known, name) for known in (node.path, layer.name)
-    )
+    known = (node.path, f"/{node.path}", layer.name)
+    return any(fnmatch.fnmatchcase(x, name) for x in known)
 
 
 def _accepts(function, node):

@@ -49,8 +49,8 @@ class SearchConfig:
             the same whatever its loss is multiplied by, `"one"` for a
             constant, as in the paper.
         mask: `"plain"` for the sigmoid of Eq. 8, which starts well below 1,
-            `"unit"` to divide it by its value at logit 1, so that a network
-            with nothing removed computes what the original does.
+            `"unit"` to divide it by its value at logit 1, so that masks of a
+            network with nothing removed change nothing.
         shrinkage: `"svt"` for singular value thresholding (Eq. 5), `"tanh"`
             for gains that become a truncation as `rank_steepness` grows.
         metric: `"activations"` to measure kernels by the error they make on

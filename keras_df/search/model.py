@@ -424,7 +424,7 @@ class SearchModel(ResumableModel):
             "name": self.name,
             "model": json.loads(self._architecture),
             "budget": [serialize(budget) for budget in self.budgets],
-            "constraints": serialize(self.constraints),
+            "constraints": serialize(self.constraints.resolved(self._graph)),
             "config": serialize(self.config),
         }
 

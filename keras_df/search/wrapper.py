@@ -24,6 +24,8 @@ class CompressibleLayer(keras.layers.Wrapper):
         )
         self.view = view
         self.supports_masking = layer.supports_masking
+        # What the layer adds to the loss itself is lost in `call`'s scope.
+        self.activity_regularizer = layer.activity_regularizer
         self._relaxed = None
         self._scale = None
         if np.ndim(view.scale):

@@ -149,3 +149,48 @@ def test_constraints_survive_serialization():
     config = json.loads(json.dumps(config))
     again = keras.saving.deserialize_keras_object(config)
     assert again == constraints
+
+
+def is_wide(layer):
+    return getattr(layer, "filters", 0) > 8
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"skip": layers.Dense},
+        {"skip": [is_wide, "stem"]},
+        {"floors": {layers.Conv2D: 0.2, "stem": 0.5}, "caps": {is_wide: 0.7}},
+        {"scheme": "best"},
+        {"scheme": {layers.Conv2D: 1, "*": 2}},
+        {"decompose": False},
+    ],
+)
+def test_resolved_constraints_say_the_same_in_json(graph, arguments):
+    constraints = Constraints(**arguments)
+    config = json.loads(json.dumps(constraints.resolved(graph).get_config()))
+    again = Constraints.from_config(config)
+    again.check(graph)
+    for node in graph.nodes.values():
+        assert again.skips(node) == constraints.skips(node)
+        assert again.share_range(node) == constraints.share_range(node)
+    for node in graph.kernels().values():
+        assert again.scheme_of(node) == constraints.scheme_of(node)
+
+
+def test_a_layer_of_a_nested_model_is_not_taken_for_its_namesake():
+    inner = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(4, name="twin")], name="inner"
+    )
+    inputs = keras.Input((4,))
+    x = layers.Dense(4, name="twin")(inner(inputs))
+    graph = analyze(keras.Model(inputs, layers.Dense(2)(x)))
+
+    def skipped(name):
+        constraints = Constraints(skip=name)
+        nodes = graph.nodes.items()
+        return [path for path, node in nodes if constraints.skips(node)]
+
+    assert skipped("twin") == ["inner/twin", "twin"]
+    assert skipped("/twin") == ["twin"]
+    assert skipped("inner/twin") == ["inner/twin"]

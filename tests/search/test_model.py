@@ -167,6 +167,55 @@ def test_a_saved_search_keeps_the_metric_of_its_kernels(tmp_path, spectra):
     assert loaded.plan() == search.plan()
 
 
+def low_rank_by_scheme_2(model):
+    """Gives a kernel one column times one row, which Scheme 1 cannot use."""
+    rng, kernel = np.random.default_rng(0), model.get_layer("outer").kernel
+    height, width, channels, filters = kernel.shape
+    columns = rng.normal(size=(height, 1, channels, 1))
+    kernel.assign(columns * rng.normal(size=(1, width, 1, filters)))
+
+
+@pytest.mark.parametrize("metric", ["activations", "weights"])
+@pytest.mark.parametrize(
+    "options",
+    [{"scheme": "best"}, {"skip": layers.Dense}, {"floors": {"*": 0.3}}],
+)
+def test_a_saved_search_keeps_its_constraints(tmp_path, metric, options):
+    model = small_network()
+    low_rank_by_scheme_2(model)
+    search = SearchModel(
+        model,
+        kdf.MACs(0.5),
+        kdf.Constraints(**options),
+        kdf.SearchConfig(metric=metric),
+    )
+    fitted(compiled(search), epochs=2)
+    search.save(tmp_path / "search.keras")
+    loaded = keras.models.load_model(tmp_path / "search.keras")
+    assert loaded._allocator.cost.schemes == search._allocator.cost.schemes
+    assert loaded.plan() == search.plan()
+
+
+def test_what_layers_add_to_the_loss_counts():
+    regularized = small_network()
+    for name in ("stem", "inner", "logits"):
+        layer = regularized.get_layer(name)
+        layer.activity_regularizer = keras.regularizers.L2(0.1)
+    x, y = separable_data()
+    config = kdf.SearchConfig(shrinkage="svt")
+    search = SearchModel(regularized, kdf.MACs(0.6), config=config)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    search.compile(loss=loss)
+    regularized.compile(loss=loss)
+    expected = regularized.evaluate(x, y, verbose=0)
+    plain = small_network()
+    plain.set_weights(regularized.get_weights())
+    plain.compile(loss=loss)
+    assert expected > 2 * plain.evaluate(x, y, verbose=0)
+    found = search.evaluate(x, y, verbose=0, return_dict=True)["loss"]
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
 def test_config_is_json(finished):
     config = finished[2].get_config()
     assert json.loads(json.dumps(config))["budget"]
