@@ -4,6 +4,13 @@ import keras
 
 from keras_df.checks import check_positive_integer
 from keras_df.search.guard import Guard
+from keras_df.search.resume import is_of_unknown_length
+
+UNKNOWN_LENGTH = (
+    "The data set does not say how many batches it has. Pass "
+    "`steps_per_epoch` to `fit`, or the total number of steps to "
+    "`DFCallback(steps=...)`."
+)
 
 
 @keras.saving.register_keras_serializable(package="keras_df")
@@ -64,11 +71,7 @@ class DFCallback(keras.callbacks.Callback):
         if steps is None:
             per_epoch, epochs = self.params["steps"], self.params["epochs"]
             if per_epoch is None:
-                raise ValueError(
-                    "The data set does not say how many batches it has. Pass "
-                    "`steps_per_epoch` to `fit`, or the total number of steps "
-                    "to `DFCallback(steps=...)`."
-                )
+                raise ValueError(UNKNOWN_LENGTH)
             steps = per_epoch * epochs
         schedule = self.model.schedule
         schedule.horizon.assign(float(steps))
@@ -100,8 +103,8 @@ class DFCallback(keras.callbacks.Callback):
             self.model.refresh()
 
 
-def with_own_callbacks(callbacks, search):
-    """Callbacks behind a `Guard`, which refuses to save what is not finite.
+def with_own_callbacks(callbacks, guard, search):
+    """Callbacks behind a `Guard`.
 
     A `DFCallback` comes last: it takes up what others have restored.
     """
@@ -110,7 +113,7 @@ def with_own_callbacks(callbacks, search):
     known = [x for x in known if not isinstance(x, (Guard, type(None)))]
     own = [x for x in known if isinstance(x, DFCallback)] or [DFCallback()]
     others = [x for x in known if not isinstance(x, DFCallback)]
-    known = [Guard(), *others, *own]
+    known = [guard, *others, *own]
     if not is_list:
         return known
     for callback in (known[0], *own):
@@ -118,3 +121,22 @@ def with_own_callbacks(callbacks, search):
         callback.set_params(callbacks.params)
     callbacks.callbacks = known
     return callbacks
+
+
+def check_length(callbacks, arguments):
+    """Checks, before data is read, that it is known how long a search is.
+
+    Args:
+        callbacks: What `with_own_callbacks` returned.
+        arguments: Dict of the arguments of `fit`.
+
+    Raises:
+        ValueError: If neither the data nor an argument says so.
+    """
+    known = getattr(callbacks, "callbacks", callbacks)
+    if not (
+        arguments.get("steps_per_epoch")
+        or any(isinstance(x, DFCallback) and x.steps for x in known)
+        or not is_of_unknown_length(arguments.get("x"))
+    ):
+        raise ValueError(UNKNOWN_LENGTH)

@@ -25,9 +25,11 @@ from keras_df.plan import CompressionPlan
 from keras_df.search.cached import TOLERANCE as MASK_TOLERANCE
 from keras_df.search.cached import CachedRelaxation
 from keras_df.search.calibration import calibrate
+from keras_df.search.callback import check_length
 from keras_df.search.callback import with_own_callbacks
 from keras_df.search.config import SearchConfig
 from keras_df.search.exact import ExactRelaxation
+from keras_df.search.guard import Guard
 from keras_df.search.interval import Interval
 from keras_df.search.latest import Latest
 from keras_df.search.network import build_network
@@ -363,15 +365,20 @@ class SearchModel(ResumableModel):
         for name in ("batch_size", "epochs"):
             if arguments.get(name) is not None:
                 check_positive_integer(name, arguments[name])
-        if not self.expect_backup(arguments):
-            arguments["x"] = self._calibrate(
-                arguments.get("x"), arguments.get("batch_size") or 32
-            )
-        arguments["callbacks"] = with_own_callbacks(
-            arguments.get("callbacks"), self
-        )
-        with self._leaving_the_model_alone():
-            return super().fit(**arguments)
+        guard = Guard()
+        callbacks = with_own_callbacks(arguments.get("callbacks"), guard, self)
+        check_length(callbacks, arguments)
+        arguments["callbacks"] = callbacks
+        self.guard = guard
+        try:
+            if not self.expect_backup(arguments):
+                arguments["x"] = self._calibrate(
+                    arguments.get("x"), arguments.get("batch_size") or 32
+                )
+            with self._leaving_the_model_alone():
+                return super().fit(**arguments)
+        finally:
+            self.guard = None
 
     def _calibrate(self, data, batch_size):
         """Measures the inputs once; returns data with nothing lost."""

@@ -1,6 +1,7 @@
 """Continuing a search that was killed: at its step, from whole files."""
 
 import contextlib
+import inspect
 import json
 import math
 import os
@@ -24,17 +25,19 @@ class ResumableModel(keras.Model):
 
     A subclass has a `Schedule` as its attribute `schedule`, begins `fit` with
     `expect_backup`, and has a callback that calls `resume` when the others
-    have begun.
+    have begun. Where it sets `guard`, that is asked before anything is saved.
     """
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
+        self.guard = None
         self._is_restored = False
         self._to_read_first = 0
         self._to_skip = 0
 
     def save(self, filepath, overwrite=True, zipped=None, **kwargs):
         """Saves as `keras.Model.save`; a file is replaced once complete."""
+        self._check_finite()
         with _whole(filepath, overwrite) as path:
             super().save(path, overwrite, zipped, **kwargs)
 
@@ -42,8 +45,15 @@ class ResumableModel(keras.Model):
         """Saves as `keras.Model.save_weights`; a file is replaced once
         complete.
         """
+        self._check_finite()
         with _whole(filepath, overwrite) as path:
             super().save_weights(path, overwrite, max_shard_size)
+
+    def _check_finite(self):
+        """Raises before a good file is replaced by one of NaN."""
+        if self.guard is not None:
+            # The metrics may hold the validation's results by now.
+            self.guard.check(loss=[])
 
     def load_weights(self, filepath, skip_mismatch=False, **kwargs):
         super().load_weights(filepath, skip_mismatch, **kwargs)
@@ -153,12 +163,27 @@ def _batch_count(data, batch_size):
     if isinstance(data, keras.utils.PyDataset):
         return data.num_batches
     if hasattr(data, "cardinality"):
-        count = int(data.cardinality())
+        count = _cardinality(data)
         return count if count > 0 else None
     shapes = [getattr(x, "shape", None) for x in keras.tree.flatten(data)]
     if not shapes or not all(shapes):
         return None
     return math.ceil(shapes[0][0] / batch_size)
+
+
+def is_of_unknown_length(data):
+    """Whether Keras cannot know how many batches data has."""
+    if isinstance(data, keras.utils.PyDataset):
+        return data.num_batches is None
+    if hasattr(data, "cardinality"):
+        return _cardinality(data) < 0
+    return inspect.isgenerator(data)
+
+
+def _cardinality(data):
+    # Of a distributed data set it is a property.
+    count = data.cardinality
+    return int(count() if callable(count) else count)
 
 
 def _backup_folders(callbacks):

@@ -62,9 +62,11 @@ def test_a_data_set_of_unknown_length_needs_steps():
             yield x[start : start + 32], y[start : start + 32]
 
     search = compiled(kdf.SearchModel(small_network(), kdf.MACs(0.6)))
+    data = generate()
     with pytest.raises(ValueError, match="steps_per_epoch"):
-        search.fit(generate(), verbose=0)
-    search.fit(generate(), verbose=0, callbacks=[kdf.DFCallback(steps=3)])
+        search.fit(data, verbose=0)
+    # Nothing of it was read.
+    search.fit(data, verbose=0, callbacks=[kdf.DFCallback(steps=3)])
     # TensorFlow counts the step that finds the data at its end, here and in
     # the optimizer.
     steps = number(search.schedule.step)

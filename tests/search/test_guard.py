@@ -117,6 +117,23 @@ def test_nothing_is_saved_of_a_search_that_is_not_finite(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_backup_is_not_replaced_by_one_that_is_not_finite(tmp_path):
+    """Files are saved at the end of a step, before the next look."""
+
+    def backup():
+        return keras.callbacks.BackupAndRestore(
+            str(tmp_path), save_freq=7, delete_checkpoint=False
+        )
+
+    message, _ = stopped(search_of(), Spoilt(step=13), callbacks=[backup()])
+    assert "steps 11 to 14" in message and "back at step 10" in message
+    search = search_of()
+    clean = Spoilt(step=24)
+    search.fit(clean, shuffle=False, verbose=0, callbacks=[backup()])
+    assert float(array(search.schedule.step)) == 24
+    assert np.isfinite(array(search.logits)).all()
+
+
 def test_a_loss_that_is_nan_from_the_start():
     x, y = separable_data(64)
     search = search_of()
