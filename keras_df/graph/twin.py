@@ -21,7 +21,7 @@ _KERAS_OBJECTS = (
 )
 
 
-def twin(operation, changes=None):
+def twin(operation, changes=None, is_resized=False):
     """Makes a new operation of the same kind, without its weights.
 
     Functions, and objects of classes that Keras does not know, are taken
@@ -30,6 +30,8 @@ def twin(operation, changes=None):
     Args:
         operation: Layer or operation.
         changes: Dict of config entries that differ.
+        is_resized: Whether its weights get other shapes. With changes, they
+            may in any case.
 
     Returns:
         A new layer or operation. A layer that Keras cannot copy and that has
@@ -45,7 +47,7 @@ def twin(operation, changes=None):
         return _twin_of_function(operation, changes)
     try:
         with scope_of(operation):
-            describe = resizable_config if changes else config_of
+            describe = resizable_config if is_resized or changes else config_of
             config = {**describe(operation), **changes}
             new = type(operation).from_config(config)
             if find_rule(operation) is None and not is_stock(operation):
@@ -101,11 +103,12 @@ def _twin_of_function(operation, changes):
     """An operation of `keras.ops` has no state beside its arguments."""
     try:
         config = operation.get_config()
-    except NotImplementedError:  # There are arrays among its arguments.
+        return type(operation).from_config({**config, **changes})
+    except (NotImplementedError, TypeError):
+        # There are arrays or functions among its arguments.
         new = _shallow_copy(operation)
         vars(new).update(_inbound_nodes=[], _outbound_nodes=[], **changes)
         return new
-    return type(operation).from_config({**config, **changes})
 
 
 def config_of(layer):
@@ -207,6 +210,9 @@ def layers_within(source, target):
         # An activation that is a layer is built when it first runs.
         if old.built and not new.built:
             new.build_from_config(old.get_build_config())
+        # The config of a layer does not say which layers inside are frozen.
+        if new.trainable != old.trainable:
+            new.trainable = old.trainable
         yield old, new
 
 

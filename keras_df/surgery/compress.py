@@ -30,10 +30,11 @@ def compress(
 
     Filters that the plan removes are cut out of every layer that writes or
     reads them, and kernels that it decomposes become two layers,
-    `<name>_lowrank_in` and `<name>_lowrank_out`; the second of a pair that
-    makes an output of the model keeps the name of the layer, and so that of
-    the output. A pair has the regularizers of the kernel that it replaces,
-    and none of its constraints.
+    `<name>_lowrank_in` (numbered if the model has that name already) and
+    `<name>_lowrank_out`; the second of a pair that makes an output of the
+    model keeps the name of the layer, and so that of the output. A pair has
+    the regularizers of the kernel that it replaces, and none of its
+    constraints.
 
     Args:
         model: A built Functional or Sequential model. It is not modified.

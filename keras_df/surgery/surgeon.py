@@ -1,6 +1,7 @@
 """Surgeon: carries out a selection on a model, layer by layer."""
 
 import functools
+import itertools
 
 import keras
 import numpy as np
@@ -43,6 +44,7 @@ class Surgeon:
         self.calls = {}
         self._last = set()
         self._graph = graph
+        self._names = {x.operation.name for x in graph.nodes.values()}
 
     def rebuild(self, model):
         """Returns the compressed model, its kernels not yet decomposed."""
@@ -63,7 +65,8 @@ class Surgeon:
     def _replacement(self, node):
         if node.path in self.selection.ranks:
             return self._pair(node)
-        new = twin(node.operation, self._changed_config(node))
+        changes = self._changed_config(node)
+        new = twin(node.operation, changes, is_resized=bool(node.flow.weights))
         if isinstance(node.operation, keras.Layer):
             self.layers[node.path] = new
         if node.flow.call is not None:
@@ -83,6 +86,8 @@ class Surgeon:
                 self.selection.schemes[node.path],
                 self.keep.count(node.kernel.outputs[1]),
             )
+        if first.name in self._names:  # Of a model compressed before.
+            first = twin(first, {"name": self._unused(first.name)})
         if id(node.operation) in self._last:
             # Losses and metrics name outputs by the layers that make them.
             second = twin(second, {"name": node.operation.name})
@@ -92,6 +97,10 @@ class Surgeon:
             return second(first(inputs, **kwargs), **kwargs)
 
         return pair
+
+    def _unused(self, name):
+        numbered = (f"{name}_{number}" for number in itertools.count(1))
+        return next(x for x in numbered if x not in self._names)
 
     def _fill_in_layer(self, node, layer):
         old = node.operation

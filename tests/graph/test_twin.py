@@ -171,3 +171,45 @@ def test_activation_that_is_built_when_it_first_runs():
     np.testing.assert_array_equal(
         np.asarray(new.activation.alpha), [1.0, 2.0, 3.0]
     )
+
+
+def test_layers_inside_that_are_frozen_stay_frozen():
+    layer = layers.MultiHeadAttention(2, 4)
+    new = twin(layer)
+    for each in (layer, new):
+        each.build((None, 5, 8), (None, 5, 8))
+    layer._query_dense.trainable = False
+    copy_weights(layer, new)
+    frozen = [x.name for x in new._flatten_layers() if not x.trainable]
+    assert frozen == ["query"]
+    assert len(new.trainable_weights) == len(layer.trainable_weights) == 6
+
+
+def test_layer_inside_a_frozen_one_that_is_trained_stays_so():
+    layer = layers.Bidirectional(layers.LSTM(3))
+    new = twin(layer)
+    for each in (layer, new):
+        each.build((None, 4, 2))
+    layer.trainable = False
+    layer.forward_layer.trainable = True
+    copy_weights(layer, new)
+    assert not new.trainable and not new.backward_layer.trainable
+    assert new.forward_layer.trainable
+
+
+def test_operation_that_takes_a_function():
+    old = operation_of(ops.vectorized_map(double, keras.Input((2,))))
+    new = twin(old)
+    assert new is not old and new.name == old.name
+    assert len(old._inbound_nodes) == 1 and not new._inbound_nodes
+    np.testing.assert_array_equal(np.asarray(new(np.ones((3, 2)))), 2.0)
+
+
+def test_initializers_that_hold_arrays_are_left_to_the_same_shapes():
+    values = keras.initializers.Constant(np.full(4, 2.0, "float32"))
+    layer = layers.BatchNormalization(gamma_initializer=values)
+    same, other = twin(layer), twin(layer, is_resized=True)
+    same.build((None, 4))
+    other.build((None, 3))
+    np.testing.assert_array_equal(np.asarray(same.gamma), 2.0)
+    assert other.gamma.shape == (3,)

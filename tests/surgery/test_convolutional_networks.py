@@ -1,6 +1,7 @@
 """Surgery on hand-written networks: every kind of layer with a kernel."""
 
 import keras
+import numpy as np
 import pytest
 from invariant import assert_compresses
 from invariant import assert_reloads
@@ -243,6 +244,22 @@ def test_renormalization_between_convolutions():
     inputs = image()
     x = layers.Conv2D(8, 3, name="conv")(inputs)
     x = layers.BatchNormalization(renorm=True)(x)
+    model = classifier(inputs, layers.Conv2D(6, 3)(x))
+    assert_compresses(model)
+    assert prunable_channels(model)["conv"] == 8
+
+
+def test_initializers_that_hold_arrays():
+    def constant(*shape):
+        values = np.random.default_rng(0).uniform(1, 2, shape)
+        return keras.initializers.Constant(values.astype("float32"))
+
+    inputs = image()
+    x = layers.Conv2D(8, 3, name="conv")(inputs)
+    x = layers.BatchNormalization(gamma_initializer=constant(8))(x)
+    kernel = constant(3, 3, 8, 1)
+    x = layers.DepthwiseConv2D(3, depthwise_initializer=kernel)(x)
+    x = layers.PReLU(alpha_initializer=constant(4, 4, 8))(x)
     model = classifier(inputs, layers.Conv2D(6, 3)(x))
     assert_compresses(model)
     assert prunable_channels(model)["conv"] == 8

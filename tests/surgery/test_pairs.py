@@ -3,6 +3,8 @@
 import keras
 import numpy as np
 import pytest
+from invariant import TOLERANCE
+from invariant import difference
 from keras import layers
 
 import keras_df as kdf
@@ -140,3 +142,29 @@ def test_initializers_that_hold_arrays_fit_no_smaller_kernel():
     np.testing.assert_allclose(small(x), model(x), atol=1e-4)
     plan = kdf.baselines.magnitude(model, kdf.MACs(0.5))
     assert kdf.compress(model, plan).get_layer("dense").units < 16
+
+
+def test_a_pair_takes_no_name_that_a_model_compressed_before_has():
+    def decompose(model, path):
+        graph = analyze(model)
+        kept = np.ones(graph.unit_count, bool)
+        selection = Selection(kept, {path: 3}, {path: 1})
+        plan = kdf.CompressionPlan.from_selection(graph, selection)
+        small = kdf.compress(model, plan)
+        reference = kdf.surgery.zeroed_consumers(model, plan)
+        x = np.random.default_rng(0).normal(size=(4, 16))
+        assert difference(small, reference, x) <= TOLERANCE
+        return small
+
+    inputs = keras.Input((16,), name="inputs")
+    model = keras.Model(inputs, layers.Dense(32, name="logits")(inputs))
+    names = []
+    for _ in range(3):
+        model = decompose(model, "logits")
+        names.append([layer.name for layer in model.layers[1:]])
+    first = "logits_lowrank_in"
+    assert names == [
+        [first, "logits"],
+        [first, f"{first}_1", "logits"],
+        [first, f"{first}_1", f"{first}_2", "logits"],
+    ]

@@ -57,6 +57,25 @@ def test_transformer_block(attention):
     assert prunable_channels(model)["embed"] == 0
 
 
+def test_frozen_parts_of_attention_are_not_trained():
+    inputs = sequence()
+    attention = layers.MultiHeadAttention(2, 4, name="attention")
+    x = layers.Dense(8)(inputs)
+    model = close(inputs, attention(x, x))
+    attention._query_dense.trainable = False
+    small = kdf.compress(model, random_plan(model))
+    attention = small.get_layer("attention")
+    before = [np.asarray(x).copy() for x in attention.weights]
+    small.compile("sgd", "mse")
+    small.fit(random_inputs(model), np.ones((2, 3)), verbose=0)
+    stayed = [
+        x.path.split("/")[-2:]
+        for x, value in zip(attention.weights, before)
+        if np.array_equal(np.asarray(x), value)
+    ]
+    assert stayed == [["query", "kernel"], ["query", "bias"]]
+
+
 def test_attention_multiply_accumulates():
     inputs = sequence(6, 8)
     layer = layers.MultiHeadAttention(2, 4, name="attention")
