@@ -61,7 +61,18 @@ def _part(batch, share):
     """The first samples of a batch; a share of 1 or more is all of them."""
     if share >= 1:
         return batch
-    return [x[: max(1, int(share * x.shape[0]))] for x in batch]
+    return [
+        None if x is None else x[: max(1, int(share * x.shape[0]))]
+        for x in batch
+    ]
+
+
+def _bytes(tensor):
+    """What a tensor takes; an optional input may be None."""
+    if tensor is None:
+        return 0
+    item = keras.backend.standardize_dtype(tensor.dtype)
+    return math.prod(tensor.shape) * (2 if item.endswith("16") else 4)
 
 
 @dataclass(eq=False)
@@ -84,9 +95,7 @@ class _Rehearsal:
 
     def value(self, tensor):
         self.reads.append(0)
-        item = keras.backend.standardize_dtype(tensor.dtype)
-        width = 2 if item.endswith("16") else 4
-        self._sizes.append(math.prod(tensor.shape) * width)
+        self._sizes.append(_bytes(tensor))
         return _Rehearsed(tensor, len(self.reads) - 1)
 
     def visit(self, path, operation, *args, **kwargs):

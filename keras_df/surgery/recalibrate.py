@@ -24,6 +24,9 @@ def recalibrate(model: keras.Model, data, steps: int = 50) -> None:
     those of `data`; no other weight changes. Without it, accuracy before
     fine-tuning is meaningless.
 
+    Only BatchNormalization runs in training mode. All else runs as it does at
+    inference: dropout is off, and no other layer updates its state.
+
     Args:
         model: `keras.Model`, modified in place.
         data: Training data, as `Model.fit` takes it; targets are ignored.
@@ -54,8 +57,8 @@ def recalibrate(model: keras.Model, data, steps: int = 50) -> None:
         for batch in stream_batches(as_fit_reads(model, data), steps):
             if is_graph(model):
                 flat_inputs(model, batch)  # Refuses what does not fit.
-            batch = keras.tree.map_structure(ops.convert_to_tensor, batch)
-            yield functools.partial(model, batch, training=True)
+            batch = keras.tree.map_structure(_as_tensor, batch)
+            yield functools.partial(model, batch, training=False)
 
     _measure(norms, batches())
 
@@ -67,48 +70,47 @@ def recalibrate_layer(norm, calls):
         norm: BatchNormalization layer, modified in place.
         calls: List with, per batch, the `(args, kwargs)` it is called with.
     """
-    _measure(
-        [norm],
-        (
-            functools.partial(norm, *args, **{**kwargs, "training": True})
-            for args, kwargs in calls
-        ),
-    )
+    runs = (functools.partial(norm, *args, **kw) for args, kw in calls)
+    _measure([norm], runs)
+
+
+def _as_tensor(value):
+    """An optional input may be None."""
+    return None if value is None else ops.convert_to_tensor(value)
 
 
 def _measure(norms, runs):
     """Pools the statistics that layers see while functions are run."""
     settings = [(norm.momentum, norm.trainable) for norm in norms]
-    before = [_statistics(norm) for norm in norms]
     pools = [_Pool(norm) for norm in norms]
     try:
         for norm, pool in zip(norms, pools):
-            # The moving statistics become those of the last call.
+            # The moving statistics become those of a call.
             norm.trainable, norm.momentum = True, 0.0
             norm.call = pool.call
         for run in runs:
             run()
-        after = [pool.statistics() for pool in pools]
-        if not all(np.isfinite(x).all() for pair in after for x in pair):
-            raise ValueError(
-                "The data gives BatchNormalization statistics that are not "
-                "finite. Look for NaN or infinite values in it. The model's "
-                "statistics are left as they were."
-            )
-        before = after
     finally:
-        for norm, (momentum, trainable), (mean, variance) in zip(
-            norms, settings, before
-        ):
+        for norm, (momentum, trainable) in zip(norms, settings):
             del norm.call
             norm.momentum, norm.trainable = momentum, trainable
-            norm.moving_mean.assign(mean)
-            norm.moving_variance.assign(variance)
+    found = [pool.statistics() for pool in pools]
+    if not all(np.isfinite(x).all() for pair in found for x in pair):
+        raise ValueError(
+            "The data gives BatchNormalization statistics that are not "
+            "finite. Look for NaN or infinite values in it. The model's "
+            "statistics are left as they were."
+        )
+    for norm, (mean, variance) in zip(norms, found):
+        norm.moving_mean.assign(mean)
+        norm.moving_variance.assign(variance)
+        if getattr(norm, "renorm", False):  # Training starts from this one.
+            norm.moving_stddev.assign(np.sqrt(variance + norm.epsilon))
 
 
 def _statistics(norm):
     statistics = (norm.moving_mean, norm.moving_variance)
-    return [np.asarray(value).copy() for value in statistics]
+    return [np.asarray(value).astype(float) for value in statistics]
 
 
 class _Pool:
@@ -124,10 +126,14 @@ class _Pool:
         self._count, self._mean, self._square = 0, 0.0, 0.0
 
     def call(self, inputs, *args, **kwargs):
-        """Takes the place of the layer's `call`."""
-        outputs = self._call(inputs, *args, **kwargs)
-        mean, variance = (x.astype(float) for x in _statistics(self._norm))
+        """Takes the place of the layer's `call`; no weight changes."""
+        kwargs["training"] = True
+        with keras.StatelessScope():
+            outputs = self._call(inputs, *args, **kwargs)
+            mean, variance = _statistics(self._norm)
         count = math.prod(inputs.shape) / len(mean)
+        if kwargs.get("mask") is not None:
+            count = np.count_nonzero(kwargs["mask"])
         self._count += count
         self._mean += count * mean
         self._square += count * (variance + mean**2)

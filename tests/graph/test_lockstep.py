@@ -97,3 +97,18 @@ def test_the_peak_is_what_is_alive_at_once():
     lockstep.walk(shortcut_network(), [inputs], rehearsal.visit)
     wide = 4 * 4 * 5 * 4
     assert rehearsal.peak() == 3 * wide
+
+
+@pytest.mark.parametrize("memory, samples", [(2**31, 8), (1, 1)])
+def test_an_optional_input_may_be_missing(memory, samples, monkeypatch):
+    class Sum(layers.Layer):
+        def call(self, x, more=None):
+            return x if more is None else x + more
+
+    monkeypatch.setattr(lockstep, "MEMORY", memory)
+    inputs = [keras.Input((4, 4, 3)), keras.Input((4, 4, 3), optional=True)]
+    model = keras.Model(inputs, Sum(name="sum")(*inputs))
+    (original, _) = run(model, [[images(8), None]])["sum"]
+    ((first, second),) = [args for args, _ in original]
+    np.testing.assert_array_equal(first, images(8)[:samples])
+    assert second is None

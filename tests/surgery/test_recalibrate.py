@@ -141,3 +141,76 @@ def test_batches_are_read_one_at_a_time():
     norm.call = record
     kdf.recalibrate(model, batches(), steps=3)
     assert read == [1, 2, 3]
+
+
+def test_positions_that_are_masked_do_not_count():
+    inputs = keras.Input((7, 3))
+    norm = layers.BatchNormalization()
+    model = keras.Model(inputs, norm(layers.Masking()(inputs)))
+    x = np.random.default_rng(0).normal(3, 2, (64, 7, 3)).astype("float32")
+    x[:32, 5:] = 0
+    x[32:, 2:] = 0
+    kdf.recalibrate(model, [x[:32], x[32:]])
+    seen = x[x.any(-1)]
+    mean, variance = statistics(norm)
+    np.testing.assert_allclose(mean, seen.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(variance, seen.var(0), rtol=1e-4)
+
+
+class Counted(layers.Layer):
+    """A layer that notes how many batches it was trained on."""
+
+    def build(self, shape):
+        self.seen = self.add_weight(name="seen", trainable=False)
+
+    def call(self, x, training=None):
+        if training:
+            self.seen.assign(self.seen + 1)
+        return x
+
+
+def test_only_the_statistics_change():
+    inputs = keras.Input((4, 4, 3))
+    spectral = layers.SpectralNormalization(layers.Conv2D(8, 3))
+    x = layers.Dropout(0.5)(Counted()(spectral(inputs)))
+    norm = layers.BatchNormalization()
+    model = keras.Model(inputs, norm(x))
+    before = {x.path: np.asarray(x).copy() for x in model.variables}
+    x = data()
+    kdf.recalibrate(model, [x[i : i + 16] for i in range(0, 80, 16)])
+    changed = [
+        x.path.split("/")[-1]
+        for x in model.variables
+        if not np.array_equal(before[x.path], np.asarray(x))
+    ]
+    assert changed == ["moving_mean", "moving_variance"]
+    read = np.asarray(spectral.layer(x))
+    mean, variance = statistics(norm)
+    np.testing.assert_allclose(mean, read.mean((0, 1, 2)), rtol=1e-4)
+    np.testing.assert_allclose(variance, read.var((0, 1, 2)), rtol=1e-4)
+
+
+def test_batch_renormalization_goes_on_from_the_statistics_of_the_data():
+    inputs = keras.Input((4,))
+    norm = layers.BatchNormalization(renorm=True, momentum=1.0)
+    model = keras.Model(inputs, norm(inputs))
+    x = np.random.default_rng(0).normal(3, 2, (64, 4)).astype("float32")
+    kdf.recalibrate(model, x)
+    np.testing.assert_array_equal(np.asarray(norm.renorm_mean), 0.0)
+    model(x[:2], training=True)
+    mean, variance = statistics(norm)
+    np.testing.assert_allclose(mean, x.mean(0), rtol=1e-4)
+    np.testing.assert_allclose(variance, x.var(0), rtol=1e-4)
+
+
+def test_an_optional_input_may_be_missing():
+    class Sum(layers.Layer):
+        def call(self, x, more=None):
+            return x if more is None else x + more
+
+    inputs = [keras.Input((4,)), keras.Input((4,), optional=True)]
+    norm = layers.BatchNormalization()
+    model = keras.Model(inputs, norm(Sum()(*inputs)))
+    x = np.random.default_rng(0).normal(3, 2, (64, 4)).astype("float32")
+    kdf.recalibrate(model, [([x, None],)])
+    np.testing.assert_allclose(statistics(norm)[0], x.mean(0), rtol=1e-4)

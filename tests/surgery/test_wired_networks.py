@@ -7,8 +7,11 @@ from invariant import assert_compresses
 from invariant import assert_reloads
 from invariant import prunable_channels
 from invariant import random_inputs
+from invariant import random_plan
 from keras import layers
 from keras import ops
+
+import keras_df as kdf
 
 
 def image(size=6, channels=3):
@@ -361,6 +364,34 @@ def test_image_times_its_own_transpose():
     scores = ops.matmul(x, ops.transpose(x, (0, 2, 1)))
     x = ops.matmul(ops.softmax(scores), layers.Dense(5)(x))
     assert_compresses(keras.Model(inputs, layers.Dense(3)(layers.Flatten()(x))))
+
+
+def test_function_mapped_over_the_samples():
+    inputs = image()
+    x = layers.Conv2D(6, 1)(conv(inputs, 8, name="conv"))
+    x = ops.vectorized_map(lambda sample: 2.0 * sample, x)
+    model = classifier(inputs, x)
+    assert_compresses(model)
+    assert prunable_channels(model)["conv"] == 8
+
+
+class Sum(layers.Layer):
+    def call(self, x, more=None):
+        return x if more is None else x + more
+
+
+def test_optional_input_that_is_missing():
+    """Here it is as good as one that is zero."""
+    inputs = [keras.Input((8,)), keras.Input((8,), optional=True)]
+    x = layers.Dense(16, activation="relu")(Sum()(*inputs))
+    model = keras.Model(inputs, layers.Dense(3)(x))
+    assert_compresses(model)
+    x, plan = random_inputs(model)[0], random_plan(model)
+    missing, zero = (
+        kdf.compress(model, plan, calibration=[([x, more],)])([x, more])
+        for more in (None, np.zeros_like(x))
+    )
+    np.testing.assert_allclose(missing, zero, atol=1e-5)
 
 
 def test_nothing_to_compress():
