@@ -49,7 +49,8 @@ def count(model):
 
     Args:
         model: A built Functional or Sequential model. Where its input has an
-            unknown size, 224 is assumed.
+            unknown size, 224 is assumed; where the model needs more, as one
+            of audio may, 1024 or 16384.
 
     Returns:
         A `Count`, for a batch of one sample.

@@ -19,15 +19,17 @@ from keras_df.graph.channels import UnitTable
 from keras_df.graph.inside import cost_inside
 from keras_df.graph.keep import Keep
 from keras_df.graph.registry import find_rule
+from keras_df.graph.shapes import UNKNOWN_SIZE
+from keras_df.graph.shapes import Shapes
+from keras_df.graph.shapes import declared
+from keras_df.graph.shapes import sizes_to_try
 from keras_df.graph.walk import graph_of
 from keras_df.graph.walk import is_graph
+from keras_df.graph.walk import read_by_nested
 from keras_df.graph.walk import walk
-from keras_df.graph.walk import walk_nested
 
 UNWRITTEN = "no layer that can be pruned writes it"
 LAYOUTS = "the layer is called on tensors of different layouts"
-UNKNOWN_SIZE = 224
-"""The size that stands in for an unknown (None) dimension of an input."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +124,8 @@ def analyze(model):
 
     Args:
         model: A built Functional or Sequential model. It is not modified.
+            Where its input has an unknown size, 224 is assumed, or more if
+            its layers need more.
 
     Returns:
         A `ChannelGraph`.
@@ -135,12 +139,12 @@ def analyze(model):
     >>> graph = analyze(keras.applications.MobileNetV2(weights=None))
     >>> graph.prunable.sum(), graph.unit_count
     """
-    analysis = _Analysis()
-    inputs = [_input_channels(tensor) for tensor in graph_of(model).inputs]
-    outputs = tree.flatten(walk(model, inputs, analysis.visit))
-    for tensor in outputs:
-        analysis.table.freeze(tensor.ids, OUTPUT)
-    return analysis.close(outputs)
+    tried = []
+    for size in sizes_to_try(graph_of(model).inputs):
+        tried.append(_Analysis(size).run(model))
+        if tried[-1].shapes.fit:
+            return tried[-1].close()
+    return tried[0].close()
 
 
 def macs_of(operation, tensors):
@@ -173,15 +177,25 @@ def _cost_of_calls(calls):
 
 
 class _Analysis:
-    def __init__(self):
+    def __init__(self, size=UNKNOWN_SIZE):
+        self.shapes = Shapes(size)
         self.table = UnitTable()
         self.nodes = {}
         self.first_paths = {}
 
+    def run(self, model):
+        inputs = map(self.shapes.read, graph_of(model).inputs)
+        self.outputs = tree.flatten(walk(model, list(inputs), self.visit))
+        for tensor in self.outputs:
+            self.table.freeze(tensor.ids, OUTPUT)
+        return self
+
     def visit(self, path, operation, *args, **kwargs):
         if is_graph(operation):
-            return walk_nested(path, operation, self.visit, args, kwargs)
-        specs = _output_specs(operation, args, kwargs)
+            given = read_by_nested(operation, args, kwargs)
+            inputs = map(declared, given, graph_of(operation).inputs)
+            return walk(operation, list(inputs), self.visit, path)
+        specs = self.shapes.outputs(operation, args, kwargs)
         call = Call(operation, args, kwargs, tree.flatten(specs), self.table)
         flow = self._with_cost(call, apply_rule(call))
         key = self.first_paths.setdefault(id(operation), "/".join(path))
@@ -226,7 +240,7 @@ class _Analysis:
         for tensor in [*first, *second]:
             self.table.freeze(tensor.ids, tensor.reason or LAYOUTS)
 
-    def close(self, outputs):
+    def close(self):
         units, reasons = self.table.resolve()
         written = [
             units[node.kernel.outputs[1]]
@@ -244,55 +258,8 @@ class _Analysis:
             ]
             for node in self.nodes.values()
         }
-        return ChannelGraph(self.nodes, units, reasons, tensors, outputs)
+        return ChannelGraph(self.nodes, units, reasons, tensors, self.outputs)
 
 
 def _layout(tensors):
     return [(tensor.axis, len(tensor.ids)) for tensor in tensors]
-
-
-def _input_channels(tensor):
-    return Channels(_assumed(tensor.shape), reason=INPUT, dtype=tensor.dtype)
-
-
-def _assumed(shape):
-    """A shape without unknown sizes, but for the batch."""
-    sizes = [UNKNOWN_SIZE if size is None else size for size in shape]
-    return (None, *sizes[1:]) if sizes else ()
-
-
-def _output_specs(operation, args, kwargs):
-    """The symbolic outputs of a call, with every size but the batch's."""
-    args, kwargs = tree.map_structure(_spec, (args, kwargs))
-    try:
-        specs = operation.compute_output_spec(*args, **kwargs)
-    except Exception:
-        # The size that stands in for an unknown one does not always fit.
-        specs = _recorded(operation)
-        if specs is None:
-            raise
-    flat, recorded = tree.flatten(specs), _recorded(operation)
-    if recorded is None or len(recorded) != len(flat):
-        recorded = flat
-    flat = [_sized(*pair) for pair in zip(flat, recorded)]
-    return tree.pack_sequence_as(specs, flat)
-
-
-def _spec(value):
-    if isinstance(value, Channels):
-        return keras.KerasTensor(value.shape, dtype=value.dtype)
-    return value
-
-
-def _recorded(operation):
-    """The outputs of an operation when its graph was made."""
-    nodes = operation._inbound_nodes
-    return list(nodes[0].outputs) if nodes else None
-
-
-def _sized(spec, recorded):
-    """Fills in sizes that shape inference lost."""
-    shape = spec.shape
-    if None in shape[1:] and len(recorded.shape) == len(shape):
-        shape = [b if a is None else a for a, b in zip(shape, recorded.shape)]
-    return keras.KerasTensor(_assumed(shape), dtype=spec.dtype)

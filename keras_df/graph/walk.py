@@ -73,10 +73,10 @@ def walk(model, inputs, visit, path=()):
 
 def walk_nested(path, model, visit, args, kwargs):
     """Enters a nested model from the `visit` of its parent's walk."""
-    return walk(model, _read_by_nested(model, args, kwargs), visit, path)
+    return walk(model, read_by_nested(model, args, kwargs), visit, path)
 
 
-def _read_by_nested(model, args, kwargs):
+def read_by_nested(model, args, kwargs):
     """What a nested model is called with, in the order of its inputs."""
     struct = args[0] if args else kwargs["inputs"]
     graph = graph_of(model)
@@ -126,17 +126,15 @@ def _inputs_of_nested(model, args, kwargs):
     graph = graph_of(model)
     inputs = [
         _input_like(own, _known_sizes(own.shape, given.shape))
-        for own, given in zip(
-            graph.inputs, _read_by_nested(model, args, kwargs)
-        )
+        for own, given in zip(graph.inputs, read_by_nested(model, args, kwargs))
     ]
     return tree.pack_sequence_as(graph.input, inputs)
 
 
 def _known_sizes(own, given):
-    if len(own) != len(given):
-        return given
-    return tuple(b if a is not None else None for a, b in zip(own, given))
+    if len(own) != len(given):  # Keras adds or drops an axis of size 1.
+        return own
+    return tuple(a if None in (a, b) else b for a, b in zip(own, given))
 
 
 def _input_like(tensor, shape=None):

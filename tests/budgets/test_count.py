@@ -94,6 +94,32 @@ def test_an_unknown_size_counts_as_224():
     assert count(model).macs == 224 * 224 * 6
 
 
+def waveform_network(size, strides):
+    inputs = x = keras.Input((size, 1))
+    for stride in strides:
+        x = layers.Conv1D(8, stride + 1, stride, activation="gelu")(x)
+    return keras.Model(inputs, layers.GlobalAveragePooling1D()(x))
+
+
+@pytest.mark.parametrize(
+    "strides, size",
+    [((5, 2, 2), 224), ((5, 2, 2, 2, 2, 2, 2), 1024), (6 * (4,), 16384)],
+)
+def test_an_unknown_size_counts_as_one_that_fits(strides, size):
+    expected = count(waveform_network(size, strides))
+    result = count(waveform_network(None, strides))
+    assert [x.macs for x in result.layers] == [x.macs for x in expected.layers]
+    assert (result.macs, result.flops) == (expected.macs, expected.flops)
+
+
+def test_an_unknown_size_counts_as_224_where_no_size_fits():
+    inputs = keras.Input((None, 3))
+    x = layers.Conv1D(4, 3, padding="same", use_bias=False)(inputs)
+    x = layers.Reshape((-1, 5, 4))(x)
+    model = keras.Model(inputs, layers.GlobalAveragePooling2D()(x))
+    assert count(model).macs == 224 * 3 * 3 * 4
+
+
 def test_str_names_the_three_totals(chain_model):
     text = str(count(chain_model))
     assert text == "20,104 MACs, 42,426 FLOPs, 690 parameters"

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from invariant import TOLERANCE
 from invariant import assert_compresses
 from invariant import assert_reloads
 from invariant import difference
@@ -118,6 +119,40 @@ def test_models_nested_several_levels_deep(tmp_path):
     small = assert_compresses(model)
     assert prunable_channels(model)["outer/middle/base/first"] == 8
     assert_reloads(small, random_inputs(model), tmp_path / "small.keras")
+
+
+def test_sizes_that_only_a_nested_model_knows():
+    inner = keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            layers.Conv2D(8, 3, name="first"),
+            layers.Conv2D(8, 3, name="second"),
+            layers.Flatten(),
+            layers.Dense(5, name="logits"),
+        ],
+        name="inner",
+    )
+    inputs = keras.Input((None, None, 3))
+    model = keras.Model(inputs, inner(inputs))
+    assert_compresses(model, inputs=random_inputs(inner))
+    macs = {layer.name: layer.macs for layer in kdf.count(model).layers}
+    assert macs["inner/first"] == 6 * 6 * 9 * 3 * 8
+    assert macs["inner/second"] == 4 * 4 * 9 * 8 * 8
+    assert macs["inner/logits"] == 4 * 4 * 8 * 5
+    assert prunable_channels(model)["inner/second"] == 8
+
+
+def test_nested_model_that_drops_an_axis_of_size_1():
+    inner = keras.Sequential(
+        [keras.Input((12,)), layers.Dense(8), layers.Dense(6)], name="inner"
+    )
+    inputs = keras.Input((12, 1))
+    model = keras.Model(inputs, layers.Dense(2)(inner(inputs)))
+    plan = random_plan(model)
+    small = kdf.compress(model, plan)
+    assert small.count_params() < model.count_params()
+    reference = kdf.surgery.zeroed_consumers(model, plan)
+    assert difference(small, reference, random_inputs(model)) <= TOLERANCE
 
 
 def test_layer_called_twice():
