@@ -30,7 +30,6 @@ from keras_df.search.callback import with_own_callbacks
 from keras_df.search.config import SearchConfig
 from keras_df.search.exact import ExactRelaxation
 from keras_df.search.guard import Guard
-from keras_df.search.interval import Interval
 from keras_df.search.latest import Latest
 from keras_df.search.network import build_network
 from keras_df.search.network import unchanged
@@ -182,7 +181,7 @@ class SearchModel(ResumableModel):
         return self.add_weight(
             shape=(size,),
             initializer=initializer,
-            constraint=Interval(least, 1.0),
+            constraint=functools.partial(ops.clip, x_min=least, x_max=1.0),
             trainable=size > 0,
             name=name,
             dtype="float32",
