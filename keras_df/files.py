@@ -45,6 +45,52 @@ def replacing(filepath):
 
 
 @contextlib.contextmanager
+def replacing_folder(folder, rescue=None):
+    """Yields an empty folder that becomes `folder` in the end.
+
+    If the body raises or the process is killed in it, a folder that was there
+    stays as it was. What a killed process left is removed when the folder is
+    written the next time.
+
+    Args:
+        folder: Path of the folder to write, in one that exists.
+        rescue: Function of the path of the new folder. It is called if that
+            folder does not get into place, before it is removed.
+
+    Yields:
+        Path of an empty folder in a temporary one beside it.
+
+    Raises:
+        OSError: If it cannot be moved into place.
+    """
+    target = check_path("folder", folder)
+    with _temporary_folder(*os.path.split(target)) as temporary:
+        new, old = (os.path.join(temporary, x) for x in ("new", "old"))
+        os.mkdir(new)
+        try:
+            yield new
+            _move_into_place(new, target, old)
+        except BaseException:
+            if rescue is not None:
+                rescue(new)
+            raise
+
+
+def _move_into_place(new, folder, old):
+    """Moves a folder; what was there goes to `old`, and back if it fails."""
+    try:
+        if os.path.exists(folder):
+            shutil.move(folder, old)
+        os.replace(new, folder)
+    except OSError as error:
+        reason = f"{error.strerror or error}. Nothing was written"
+        raise OSError(error.errno, reason, folder) from error
+    finally:
+        if os.path.exists(old) and not os.path.exists(folder):
+            shutil.move(old, folder)
+
+
+@contextlib.contextmanager
 def _temporary_folder(folder, name):
     """A folder that is locked while it is in use, old ones removed."""
     with contextlib.ExitStack() as stack:
@@ -56,28 +102,6 @@ def _temporary_folder(folder, name):
             temporary = stack.enter_context(temporary)
             stack.enter_context(_locked(temporary))
         yield temporary
-
-
-def move_into_place(new, folder, old):
-    """Moves a folder into place; if that fails, what was there comes back.
-
-    Args:
-        new: Path of the folder to move.
-        folder: Path that it shall have.
-        old: Path to move to what is there.
-
-    Raises:
-        OSError: If it cannot be moved.
-    """
-    if os.path.exists(folder):
-        shutil.move(folder, old)
-    try:
-        os.replace(new, folder)
-    except OSError as error:
-        if os.path.exists(old):
-            shutil.move(old, folder)
-        reason = f"{error.strerror or error}. Nothing was written"
-        raise OSError(error.errno, reason, folder) from error
 
 
 def check_target(filepath):

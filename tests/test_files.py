@@ -11,20 +11,32 @@ import pytest
 import keras_df.files
 from keras_df.files import read_json
 from keras_df.files import replacing
+from keras_df.files import replacing_folder
 from keras_df.files import write_json
 
 NUMBERS = list(range(20_000))
 
-WRITER = """
-import importlib.util, itertools, sys
+LOADED = """
+import importlib.util, itertools, os, signal, sys
 
 spec = importlib.util.spec_from_file_location("files", sys.argv[1])
 files = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(files)
+"""
+WRITER = f"""{LOADED}
 for version in itertools.count(1):
     numbers = list(range(20_000))
-    files.write_json(sys.argv[2], {"version": version, "numbers": numbers})
+    files.write_json(sys.argv[2], {{"version": version, "numbers": numbers}})
 """
+KILLED = f"""{LOADED}
+with files.replacing_folder(sys.argv[2]) as new:
+    open(os.path.join(new, "half"), "w").close()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def write(folder, name):
+    open(os.path.join(folder, name), "w").close()
 
 
 def test_the_file_appears_with_what_was_written(tmp_path):
@@ -99,3 +111,72 @@ def test_two_that_write_at_once_do_not_disturb_each_other(tmp_path):
                 file.write(text)
     assert path.read_text() == "first"
     assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_a_folder_is_replaced_whole(tmp_path):
+    folder = tmp_path / "folder"
+    for name in ("a", "b"):
+        with replacing_folder(folder) as new:
+            write(new, name)
+        assert os.listdir(folder) == [name]
+    assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_a_failure_leaves_the_folder_as_it_was(tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    write(folder, "a")
+    with pytest.raises(RuntimeError), replacing_folder(folder) as new:
+        write(new, "b")
+        raise RuntimeError
+    assert os.listdir(folder) == ["a"]
+    assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_what_a_killed_process_left_of_a_folder_is_removed(tmp_path):
+    folder = tmp_path / "folder"
+    command = [sys.executable, "-c", KILLED, keras_df.files.__file__, folder]
+    killed = subprocess.run(command)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(os.listdir(tmp_path)) == 1 and not folder.exists()
+    with replacing_folder(folder) as new:
+        write(new, "a")
+    assert os.listdir(tmp_path) == ["folder"]
+
+
+@pytest.fixture
+def rescued():
+    """Files that a rescue has found."""
+    return []
+
+
+@pytest.fixture
+def rescue(rescued):
+    return lambda new: rescued.extend(os.listdir(new))
+
+
+def test_what_failed_half_way_can_be_rescued(tmp_path, rescue, rescued):
+    folder = tmp_path / "folder"
+    with pytest.raises(RuntimeError), replacing_folder(folder, rescue) as new:
+        write(new, "a")
+        raise RuntimeError
+    assert rescued == ["a"]
+    assert not os.listdir(tmp_path)
+
+
+def test_a_folder_that_cannot_be_moved_can_be_rescued(
+    tmp_path, rescue, rescued, monkeypatch
+):
+    def fail(*args):
+        raise OSError(28, "No space left on device")
+
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    write(folder, "a")
+    monkeypatch.setattr(os, "replace", fail)
+    no_space = pytest.raises(OSError, match="No space.*Nothing was written")
+    with no_space, replacing_folder(folder, rescue) as new:
+        write(new, "b")
+    assert rescued == ["b"]
+    assert os.listdir(folder) == ["a"]
+    assert os.listdir(tmp_path) == ["folder"]

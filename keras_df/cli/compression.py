@@ -1,5 +1,6 @@
 """The command that does it all: compress."""
 
+import functools
 import os
 
 import keras
@@ -8,7 +9,6 @@ from keras_df.cli.console import Result
 from keras_df.cli.console import UsageError
 from keras_df.cli.data import load_data
 from keras_df.cli.folder import check_folder
-from keras_df.cli.folder import replacing_folder
 from keras_df.cli.inspection import check_timing
 from keras_df.cli.options import load_model
 from keras_df.cli.options import make_budget
@@ -22,10 +22,12 @@ from keras_df.cli.parser import add_quantize
 from keras_df.cli.parser import add_timing
 from keras_df.cli.pipeline import FILES
 from keras_df.cli.pipeline import compress_to
+from keras_df.cli.pipeline import keep
 from keras_df.cli.task import CROSSENTROPIES
 from keras_df.cli.task import REGRESSIONS
 from keras_df.cli.task import find_task
 from keras_df.export.verification import require_tensorflow
+from keras_df.files import replacing_folder
 from keras_df.report import Outcome
 from keras_df.search import SearchModel
 
@@ -119,7 +121,8 @@ def run_compress(args):
     constraints = make_constraints(args)
     model = load_model(args)
     check_folder(args.out, FILES, args.overwrite)
-    with replacing_folder(args.out) as folder:
+    rescue = functools.partial(keep, args)
+    with replacing_folder(args.out, rescue) as folder:
         data = load_data(args, model)
         task = find_task(args, model, data)
         keras.utils.set_random_seed(args.seed)

@@ -1,31 +1,8 @@
-"""A folder of results: written whole, or not at all."""
+"""The folder that a command writes: checks before the work."""
 
-import contextlib
 import os
-import tempfile
 
 from keras_df.cli.console import UsageError
-from keras_df.files import move_into_place
-
-
-@contextlib.contextmanager
-def replacing_folder(folder):
-    """Yields a temporary folder that becomes `folder` in the end.
-
-    If the body raises, a folder that was there stays as it was.
-
-    Args:
-        folder: Path of the folder to write, in one that exists.
-
-    Yields:
-        Path of an empty folder beside it.
-    """
-    folder = os.path.abspath(os.fspath(folder))
-    with tempfile.TemporaryDirectory(dir=os.path.dirname(folder)) as temporary:
-        new, old = (os.path.join(temporary, x) for x in ("new", "old"))
-        os.mkdir(new)
-        yield new
-        move_into_place(new, folder, old)
 
 
 def check_folder(folder, known, overwrite):

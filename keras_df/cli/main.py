@@ -4,7 +4,9 @@ import contextlib
 import json
 import logging as python_logging
 import os
+import signal
 import sys
+import threading
 
 from absl import logging
 
@@ -79,7 +81,11 @@ def main(argv: list[str] | None = None) -> int:
     except SystemExit as stop:
         return stop.code
     try:
-        with _quiet_libraries(), contextlib.redirect_stdout(sys.stderr):
+        with (
+            _termination_interrupts(),
+            _quiet_libraries(),
+            contextlib.redirect_stdout(sys.stderr),
+        ):
             result = args.run(args)
     except KeyboardInterrupt:
         return _fail(args, "interrupted", 130)
@@ -106,6 +112,19 @@ def _fail(args, error, status):
     message = " ".join(str(error).split())
     print(f"keras-df {args.command}: {message}", file=sys.stderr)
     return status
+
+
+@contextlib.contextmanager
+def _termination_interrupts():
+    """Lets SIGTERM do what Ctrl-C does, so that files are put in order."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python takes signals in its main thread alone.
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 @contextlib.contextmanager

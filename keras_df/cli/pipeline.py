@@ -60,25 +60,24 @@ def compress_to(folder, args, model, search, task, data):
     with clock.measure("search"):
         recorder = _search(args, search, task, data)
     plan = search.plan()
-    with _kept_on_failure(args, folder):
-        plan.save(os.path.join(folder, "plan.json"))
-        small = compress(model, plan, calibration=data.train)
-        recalibrate(small, data.train)
-        scores["recalibrated"] = task.evaluate(small, data.test)
-        if args.finetune_epochs:
-            say(args, f"Fine-tuning; it has {_scored(task, scores)}")
-            with clock.measure("fine_tuning"):
-                teacher = model if args.teacher == "original" else None
-                _fine_tune(args, small, teacher, task, data)
-            scores["fine-tuned"] = task.evaluate(small, data.test)
-        with replacing(os.path.join(folder, "small.keras")) as path:
-            small.save(path)
-        say(args, f"Exporting and timing; it has {_scored(task, scores)}")
-        difference = litert(small, new, precision(args), data.train)
-        sizes, timings = _measure(args, old, new)
-        os.remove(old)
-        outcome = Outcome(scores, timings, sizes, recorder.history, task.metric)
-        html(model, plan, os.path.join(folder, "report.html"), outcome)
+    plan.save(os.path.join(folder, "plan.json"))
+    small = compress(model, plan, calibration=data.train)
+    recalibrate(small, data.train)
+    scores["recalibrated"] = task.evaluate(small, data.test)
+    if args.finetune_epochs:
+        say(args, f"Fine-tuning; it has {_scored(task, scores)}")
+        with clock.measure("fine_tuning"):
+            teacher = model if args.teacher == "original" else None
+            _fine_tune(args, small, teacher, task, data)
+        scores["fine-tuned"] = task.evaluate(small, data.test)
+    with replacing(os.path.join(folder, "small.keras")) as path:
+        small.save(path)
+    say(args, f"Exporting and timing; it has {_scored(task, scores)}")
+    difference = litert(small, new, precision(args), data.train)
+    sizes, timings = _measure(args, old, new)
+    os.remove(old)
+    outcome = Outcome(scores, timings, sizes, recorder.history, task.metric)
+    html(model, plan, os.path.join(folder, "report.html"), outcome)
     report = {
         "keras_df": __version__,
         "model": args.model,
@@ -98,21 +97,16 @@ def _scored(task, scores):
     return f"{task.metric} {list(scores.values())[-1]:.4f}"
 
 
-@contextlib.contextmanager
-def _kept_on_failure(args, folder):
-    """Moves the plan and the network beside the folder if all else fails."""
-    try:
-        yield
-    except BaseException:
-        moment = time.strftime("%Y%m%d-%H%M%S")
-        for name in KEPT:
-            done = os.path.join(folder, name)
-            if os.path.exists(done):
-                stem, ending = os.path.splitext(name)
-                path = f"{os.path.abspath(args.out)}-{stem}-{moment}{ending}"
-                os.replace(done, path)
-                say(args, f"What was done is kept in '{path}'.")
-        raise
+def keep(args, folder):
+    """Moves the plan and the network out of a folder that is to go."""
+    moment = time.strftime("%Y%m%d-%H%M%S")
+    for name in KEPT:
+        done = os.path.join(folder, name)
+        if os.path.exists(done):
+            stem, ending = os.path.splitext(name)
+            path = f"{os.path.abspath(args.out)}-{stem}-{moment}{ending}"
+            os.replace(done, path)
+            say(args, f"What was done is kept in '{path}'.")
 
 
 def _search(args, search, task, data):

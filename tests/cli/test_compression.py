@@ -223,13 +223,17 @@ def test_a_plan_survives_a_failure_after_the_search(
     plan.validate(keras.saving.load_model(model_file))
 
 
+@pytest.mark.parametrize(
+    "step",
+    ["cli.pipeline.html", "cli.pipeline.write_json", "files._move_into_place"],
+)
 def test_a_network_survives_a_failure_after_the_fine_tuning(
-    cli, model_file, data_file, tmp_path, monkeypatch
+    cli, model_file, data_file, tmp_path, monkeypatch, step
 ):
     def fail(*args):
         raise RuntimeError("disk full")
 
-    monkeypatch.setattr("keras_df.cli.pipeline.html", fail)
+    monkeypatch.setattr(f"keras_df.{step}", fail)
     argv = ["compress", model_file, "--data", data_file, *FAST]
     _, _, err = cli.run(*argv, "--out", tmp_path / "small")
     plan, network = sorted(tmp_path.iterdir())

@@ -4,31 +4,10 @@ import pytest
 
 from keras_df.cli.console import UsageError
 from keras_df.cli.folder import check_folder
-from keras_df.cli.folder import replacing_folder
 
 
 def write(folder, name):
     open(os.path.join(folder, name), "w").close()
-
-
-def test_a_folder_is_replaced_whole(tmp_path):
-    folder = tmp_path / "folder"
-    for name in ("a", "b"):
-        with replacing_folder(folder) as new:
-            write(new, name)
-        assert os.listdir(folder) == [name]
-    assert os.listdir(tmp_path) == ["folder"]
-
-
-def test_a_failure_leaves_the_folder_as_it_was(tmp_path):
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    write(folder, "a")
-    with pytest.raises(RuntimeError), replacing_folder(folder) as new:
-        write(new, "b")
-        raise RuntimeError
-    assert os.listdir(folder) == ["a"]
-    assert os.listdir(tmp_path) == ["folder"]
 
 
 def test_a_new_or_empty_folder_may_be_written(tmp_path):

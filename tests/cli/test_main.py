@@ -1,7 +1,9 @@
 import json
 import os
+import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -96,6 +98,28 @@ def test_an_interrupt_is_told(cli, model_file, monkeypatch):
 
     monkeypatch.setattr("keras_df.cli.inspection.count", interrupt)
     assert "interrupted" in cli.refuse(130, "count", model_file)
+
+
+def test_a_termination_is_an_interrupt(cli, model_file, monkeypatch):
+    def handle(*args):
+        pytest.fail("The command let it pass.")
+
+    def terminate(model):
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr("keras_df.cli.inspection.count", terminate)
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        assert "interrupted" in cli.refuse(130, "count", model_file)
+        assert signal.getsignal(signal.SIGTERM) is handle
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_command_runs_in_any_thread(cli, model_file):
+    with ThreadPoolExecutor() as pool:
+        status, _, _ = pool.submit(cli.run, "count", model_file).result()
+    assert status == 0
 
 
 def test_a_reader_may_go_away(model_file, monkeypatch):
