@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import tree
 
+from keras_df.export.portable import at_inference
 from keras_df.export.portable import in_float32
 from keras_df.export.portable import is_reduced
 from keras_df.export.portable import without_constants
@@ -67,7 +68,7 @@ def onnx(
         graph_of(model).input,
     )
     with replacing(filepath) as new:
-        without_constants(in_float32(model)).export(
+        at_inference(without_constants(in_float32(model))).export(
             new,
             format="onnx",
             input_signature=[signature],

@@ -1,11 +1,14 @@
 """Twins of a model in a form that other runtimes take."""
 
+import inspect
+
 import keras
 import numpy as np
 from keras import layers
 
 from keras_df.graph.twin import copy_weights
 from keras_df.graph.twin import twin
+from keras_df.graph.walk import graph_of
 from keras_df.graph.walk import rebuild
 
 _REDUCED = ("float16", "bfloat16")
@@ -59,6 +62,30 @@ def without_constants(model):
         return layers.Rescaling(*_scale_and_offset(layer), name=layer.name)
 
     return _rebuilt(model, make)
+
+
+def at_inference(model):
+    """A model that infers when it is not told whether it trains.
+
+    Layers that augment images train by default, and Keras exports a model
+    without telling it.
+
+    Args:
+        model: A built Functional or Sequential model. It is not modified.
+
+    Returns:
+        The model itself if it has no such layer.
+    """
+    if not any(map(_trains_by_default, model._flatten_layers())):
+        return model
+    copy = _rebuilt(model, twin)
+    inputs = graph_of(copy).input
+    return keras.Model(inputs, copy(inputs, training=False), name=model.name)
+
+
+def _trains_by_default(layer):
+    training = inspect.signature(layer.call).parameters.get("training")
+    return training is not None and training.default is True
 
 
 def _scale_and_offset(layer):

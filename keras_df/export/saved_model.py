@@ -1,17 +1,17 @@
 """saved_model: a TensorFlow SavedModel."""
 
 import os
-import tempfile
 
 import keras
 
+from keras_df.export.portable import at_inference
 from keras_df.export.verification import check
 from keras_df.export.verification import example_inputs
 from keras_df.export.verification import expected_outputs
 from keras_df.export.verification import require_tensorflow
 from keras_df.files import check_folder
 from keras_df.files import check_path
-from keras_df.files import move_into_place
+from keras_df.files import replacing_folder
 from keras_df.graph.walk import graph_of
 
 TOLERANCE = 1e-4
@@ -54,14 +54,10 @@ def saved_model(model: keras.Model, filepath: str) -> float:
             f"'{filepath}' exists and is not a SavedModel. Name another "
             "folder, or remove it."
         )
-    parent = os.path.dirname(filepath)
-    check_folder(parent)
-    with tempfile.TemporaryDirectory(dir=parent) as temporary:
-        new = os.path.join(temporary, "new")
-        model.export(new, format="tf_saved_model", verbose=False)
-        difference = _verify(model, new)
-        move_into_place(new, filepath, os.path.join(temporary, "old"))
-    return difference
+    check_folder(os.path.dirname(filepath))
+    with replacing_folder(filepath) as new:
+        at_inference(model).export(new, format="tf_saved_model", verbose=False)
+        return _verify(model, new)
 
 
 def _may_replace(path):

@@ -28,3 +28,23 @@ def images():
     return (
         np.random.default_rng(1).uniform(size=(32, 8, 8, 3)).astype("float32")
     )
+
+
+@pytest.fixture
+def augmenting_model():
+    """A classifier whose first layers change images while it trains."""
+    augmentation = keras.Sequential(
+        [layers.RandomFlip(), layers.RandomRotation(0.2)], name="augmentation"
+    )
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 3), name="image"),
+            augmentation,
+            layers.RandomZoom(0.3),
+            layers.RandomContrast(0.5),
+            layers.RandomTranslation(0.3, 0.3),
+            layers.RandomBrightness(0.5, value_range=(0, 1)),
+            layers.Flatten(),
+            layers.Dense(4),
+        ]
+    )

@@ -60,6 +60,13 @@ def test_statistics_do_not_become_inputs(images, tmp_path):
     np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
+def test_images_are_not_augmented(augmenting_model, images, tmp_path):
+    assert onnx(augmenting_model, tmp_path / "model.onnx") < 1e-5
+    (actual,) = outputs_of(tmp_path / "model.onnx", image=images)
+    expected = np.asarray(augmenting_model(images, training=False))
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
 def test_mixed_precision_becomes_float32(images, tmp_path):
     model = keras.Sequential(
         [

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from keras import layers
 
+from keras_df.export.portable import at_inference
 from keras_df.export.portable import in_float32
 from keras_df.export.portable import is_reduced
 from keras_df.export.portable import without_constants
@@ -16,6 +17,7 @@ def test_a_float32_model_stays_the_same_object(chain_model):
     assert not is_reduced(chain_model)
     assert in_float32(chain_model) is chain_model
     assert without_constants(chain_model) is chain_model
+    assert at_inference(chain_model) is chain_model
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
@@ -56,3 +58,11 @@ def test_a_rescaling_computes_what_a_normalization_computes(invert, adapted):
     np.testing.assert_allclose(
         plain(x.astype("float32")), expected, rtol=1e-4, atol=1e-4
     )
+
+
+def test_what_augments_infers_unless_told_otherwise(augmenting_model, images):
+    model = at_inference(augmenting_model)
+    expected = np.asarray(augmenting_model(images, training=False))
+    np.testing.assert_array_equal(model(images), expected)
+    assert not np.allclose(augmenting_model(images), expected)
+    assert not augmenting_model._inbound_nodes

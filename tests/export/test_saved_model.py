@@ -83,6 +83,12 @@ def test_an_empty_folder_is_used(two_inputs, tmp_path):
     assert "saved_model.pb" in os.listdir(tmp_path / "model")
 
 
+def test_what_a_killed_export_left_is_removed(two_inputs, tmp_path):
+    (tmp_path / ".model.x.new" / "new").mkdir(parents=True)
+    saved_model(two_inputs, tmp_path / "model")
+    assert os.listdir(tmp_path) == ["model"]
+
+
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_what_is_no_saved_model_is_not_replaced(two_inputs, kind, tmp_path):
     path = tmp_path / "model"
@@ -123,6 +129,15 @@ def test_another_backend_is_refused(two_inputs, tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="needs the TensorFlow backend"):
         saved_model(two_inputs, tmp_path / "model")
     assert not os.listdir(tmp_path)
+
+
+def test_images_are_not_augmented(augmenting_model, images, tmp_path):
+    import tensorflow as tf
+
+    assert saved_model(augmenting_model, tmp_path / "model") < 1e-5
+    served = tf.saved_model.load(str(tmp_path / "model"))
+    expected = np.asarray(augmenting_model(images, training=False))
+    np.testing.assert_allclose(served.serve(images), expected, atol=1e-5)
 
 
 def test_words_as_inputs(tmp_path):
