@@ -3,7 +3,8 @@
     python examples/latency.py --model MobileNetV2 --image_size 96 --target 0.6
     python examples/latency.py --model resnet20.keras --table resnet20.json
 
-The table is written to `--table`, and read from there the next time.
+The table is written to `--table`, and read from there the next time; another
+model or image size needs a table of its own.
 """
 
 import os

@@ -19,7 +19,7 @@ from keras_df.files import write_json
 
 LATENCY = "latency"
 FORMAT = "keras_df.LatencyTable"
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,10 @@ class LatencyTable:
         tile: Number of output channels that the runtime computes together.
         networks: List of `(measured, predicted)` times of whole networks: the
             model itself, and compressed ones.
+        macs: Dict from the path of a layer that can be decomposed to its
+            multiply-accumulates per pair of an input and an output channel,
+            which tell for what size of input the table was measured. Where a
+            layer has no entry, any size is taken.
 
     Example:
 
@@ -57,6 +61,7 @@ class LatencyTable:
     fixed: float
     tile: int
     networks: list = field(default_factory=list)
+    macs: dict = field(default_factory=dict)
 
     def add_to(self, costs):
         """Returns `NodeCost`s of the table's model with latency added.
@@ -65,9 +70,18 @@ class LatencyTable:
             costs: List of `NodeCost`.
 
         Raises:
-            ValueError: If the table was measured for another model.
+            ValueError: If the table was measured for another model, or for
+                inputs of another size.
         """
-        paths = {cost.path for cost in costs if cost.outputs is not None}
+        self._check_fit([cost for cost in costs if cost.outputs is not None])
+        rest = {name: [] for name in RESOURCES} | {
+            LATENCY: [(self.fixed, None)]
+        }
+        overhead = NodeCost("", None, None, {}, {}, rest, {})
+        return [*map(self._with_latency, costs), overhead]
+
+    def _check_fit(self, costs):
+        paths = {cost.path for cost in costs}
         if paths != set(self.kernels):
             raise ValueError(
                 "The latency table was measured for another model. It lacks "
@@ -75,11 +89,16 @@ class LatencyTable:
                 "; the model lacks the layers: "
                 f"{', '.join(set(self.kernels) - paths) or 'none'}."
             )
-        rest = {name: [] for name in RESOURCES} | {
-            LATENCY: [(self.fixed, None)]
-        }
-        overhead = NodeCost("", None, None, {}, {}, rest, {})
-        return [*map(self._with_latency, costs), overhead]
+        for cost in costs:
+            here = cost.dense["macs"].product
+            there = self.macs.get(cost.path, here)
+            if there != here:
+                raise ValueError(
+                    "The latency table was measured for inputs of another "
+                    f"size: layer '{cost.path}' has {here:,} multiply-"
+                    "accumulates per pair of channels, in the table "
+                    f"{there:,}. `keras_df.export.measure_latency` makes one."
+                )
 
     def _with_latency(self, cost):
         linear = cost.linear | {LATENCY: list(self._beside_kernel(cost))}
@@ -223,6 +242,7 @@ def _check_table(table):
         ("kernels", dict),
         ("operators", dict),
         ("networks", list),
+        ("macs", dict),
     ):
         if not isinstance(getattr(table, name), kind):
             _refuse(name, getattr(table, name))
@@ -236,10 +256,11 @@ def _check_table(table):
                 _refuse(path, times)
             if len(operators) != count or not all(map(_is_rates, operators)):
                 _refuse(path, times)
-    numbers = {"per_flop": table.per_flop, "fixed": table.fixed}
-    for name, number in {**numbers, **table.operators}.items():
-        if not is_finite_number(number):
-            _refuse(name, number)
+    rates = {"per_flop": table.per_flop, "fixed": table.fixed}
+    for numbers in (rates, table.operators, table.macs):
+        for name, number in numbers.items():
+            if not is_finite_number(number):
+                _refuse(name, number)
 
 
 def _is_rates(times):

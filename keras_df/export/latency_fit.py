@@ -33,7 +33,12 @@ def fit_operators(graph, roles, points, times):
         for path, by_role in roles.items()
         if "whole" not in by_role
     }
-    table = LatencyTable(kernels, {}, 0.0, 0.0, tile)
+    macs = {
+        cost.path: int(cost.dense["macs"].product)
+        for cost in node_costs(graph)
+        if cost.pairs
+    }
+    table = LatencyTable(kernels, {}, 0.0, 0.0, tile, macs=macs)
     return _add_whole_operators(graph, roles, table, whole)
 
 
@@ -119,7 +124,8 @@ def calibrate(graph, table, plans, measured):
     fitted, _ = _nonnegative_fit(features, measured, weights)
     scale, per_flop, fixed = fitted
     predicted = features @ (scale, per_flop, fixed)
-    return LatencyTable(
+    return dataclasses.replace(
+        table,
         kernels={
             path: {role: _scaled(x, scale) for role, x in entry.items()}
             for path, entry in table.kernels.items()
@@ -127,7 +133,6 @@ def calibrate(graph, table, plans, measured):
         operators={p: float(x * scale) for p, x in table.operators.items()},
         per_flop=float(per_flop),
         fixed=float(fixed),
-        tile=table.tile,
         networks=np.stack([measured, predicted], axis=1).round(1).tolist(),
     )
 

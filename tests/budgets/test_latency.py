@@ -12,11 +12,11 @@ from keras_df.budgets import ModelCost
 from keras_df.graph import analyze
 
 
-def network():
+def network(size=8, window=3):
     return keras.Sequential(
         [
-            keras.Input((8, 8, 3)),
-            layers.Conv2D(32, 3, padding="same", name="a"),
+            keras.Input((size, size, 3)),
+            layers.Conv2D(32, window, padding="same", name="a"),
             layers.ReLU(),
             layers.DepthwiseConv2D(3, padding="same", name="depthwise"),
             layers.Conv2D(48, 3, padding="same", name="b"),
@@ -41,6 +41,7 @@ def table():
         fixed=3.0,
         tile=16,
         networks=[[100.0, 98.0]],
+        macs={"a": 64 * 9, "b": 64 * 9, "logits": 1},
     )
 
 
@@ -160,6 +161,23 @@ def test_a_table_of_another_model_is_refused(table):
     other = keras.Sequential([keras.Input((4,)), layers.Dense(3, name="c")])
     with pytest.raises(ValueError, match="another model.*lacks the layers: c"):
         kdf.baselines.random(other, kdf.Latency(0.5, table))
+
+
+@pytest.mark.parametrize("changes", [{"size": 9}, {"window": 1}])
+def test_a_table_for_inputs_of_another_size_is_refused(table, changes):
+    with pytest.raises(ValueError, match="another size: layer 'a'.* 576. `ker"):
+        kdf.baselines.random(network(**changes), kdf.Latency(0.5, table))
+
+
+def test_a_table_is_that_of_pruned_models_too(table):
+    plan = kdf.baselines.magnitude(
+        network(),
+        kdf.Latency(0.8, table),
+        constraints=kdf.Constraints(decompose=False),
+    )
+    small = kdf.compress(network(), plan)
+    again = kdf.baselines.magnitude(small, kdf.Latency(0.8, table))
+    assert again.costs["latency"][0] == plan.costs["latency"][1]
 
 
 def test_two_tables_are_refused(table):

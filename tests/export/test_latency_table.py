@@ -16,8 +16,8 @@ from keras_df.graph import analyze
 pytest.importorskip("scipy")
 
 
-def network():
-    inputs = keras.Input((16, 16, 3))
+def network(size=16):
+    inputs = keras.Input((size, size, 3))
     x = layers.Conv2D(24, 3, padding="same", name="stem")(inputs)
     y = layers.Conv2D(24, 3, padding="same", name="inner")(x)
     x = layers.ReLU()(layers.Add()([x, y]))
@@ -58,6 +58,14 @@ def test_a_measured_table_plans(measured):
     plan = kdf.baselines.random(model, kdf.Latency(0.8, table))
     before, after = plan.costs["latency"]
     assert 0 < after <= 0.8 * before
+
+
+def test_a_measured_table_knows_its_size_of_input(measured):
+    _, table = measured
+    budget = kdf.Latency(0.8, table)
+    kdf.baselines.random(network(), budget)
+    with pytest.raises(ValueError, match="inputs of another size"):
+        kdf.baselines.random(network(24), budget)
 
 
 def test_the_table_is_written(measured, tmp_path):
