@@ -16,6 +16,7 @@ from keras_df.report.charts import column_chart
 from keras_df.report.charts import line_chart
 from keras_df.report.formats import as_bytes
 from keras_df.report.formats import as_milliseconds
+from keras_df.report.formats import is_share
 from keras_df.report.formats import metric_format
 from keras_df.report.formats import metric_name
 from keras_df.report.formats import short
@@ -25,6 +26,10 @@ from keras_df.report.table import rows
 from keras_df.report.table import totals
 from keras_df.report.tiles import tiles
 from keras_df.version import __version__
+
+MASKS = {"masks_settled": "near 0 or 1", "masks": "mean mask"}
+RANKS = {"ranks": "soft rank, share of the largest"}
+"""Metrics of a search -> labels of their curves."""
 
 
 def html(
@@ -152,22 +157,37 @@ def _search(plan, history):
             return ""
         return line_chart(title, x_name, x, series, show, ceiling, mark)
 
-    costs = {name: name for name in (*RESOURCES, LATENCY) if name in known}
-    mark = None
-    if costs:
-        before, after = plan.costs[next(iter(costs))]
-        mark = (after / max(before, 1), f"plan, {after / max(before, 1):.1%}")
+    def metric(name):
+        labels = {name: f"{name}{mean}", f"val_{name}": f"{name}, validation"}
+        if is_share(name):
+            return chart(metric_name(name), labels)
+        return chart(metric_name(name), labels, "{:.3g}".format, None)
+
+    costs = [name for name in (*RESOURCES, LATENCY) if name in known]
+    shown = {"loss", *costs, *MASKS, *RANKS}
+    others = [k for k in known if k not in shown and not k.startswith("val_")]
     charts = [
-        chart("Budget, share of the original", costs, mark=mark),
-        chart("Loss", {"loss": f"loss{mean}"}, "{:.3g}".format, None),
         chart(
-            "Masks settling",
-            {"masks_settled": "near 0 or 1", "masks": "mean mask"},
+            "Budget, share of the original",
+            dict(zip(costs, costs)),
+            mark=_mark(plan, costs),
         ),
-        chart("Ranks falling", {"ranks": "soft rank, share of the largest"}),
-        chart("Accuracy", {"accuracy": f"accuracy{mean}"}),
+        metric("loss"),
+        chart("Masks settling", MASKS),
+        chart("Ranks falling", RANKS),
+        *map(metric, others),
     ]
     return _section("search", "The search", "".join(charts), "curves")
+
+
+def _mark(plan, costs):
+    """Where the plan leaves the first cost that it knows, and a label."""
+    for name in costs:
+        if name in plan.costs:
+            before, after = plan.costs[name]
+            share = after / max(before, 1)
+            return share, f"plan, {name} {share:.1%}"
+    return None
 
 
 def _section(name, title, body, kind):

@@ -130,6 +130,44 @@ def test_only_what_was_measured_is_shown(residual_model, plan, tmp_path):
     assert "The search" not in content and "What was measured" not in content
 
 
+def test_every_metric_is_a_curve(residual_model, plan, tmp_path):
+    path = tmp_path / "report.html"
+    history = {
+        "sparse_categorical_accuracy": [0.25, 0.5],
+        "val_sparse_categorical_accuracy": [0.25, 0.4],
+        "mean_absolute_error": [3.5, 2.0],
+    }
+    kdf.report.html(residual_model, plan, path, Outcome(history=history))
+    content = path.read_text(encoding="utf-8")
+    assert "<figcaption>Sparse categorical accuracy<" in content
+    assert "categorical_accuracy from 25% to 50%" in content
+    assert "validation from 25% to 40%" in content
+    assert "mean_absolute_error from 3.5 to 2" in content
+
+
+def test_the_mark_says_which_resource_it_is_of(residual_model, tmp_path):
+    path = tmp_path / "report.html"
+    budgets = [kdf.FLOPs(0.8), kdf.Params(0.5)]
+    plan = kdf.baselines.random(residual_model, budgets)
+    history = {"flops": [1.0, 0.8], "params": [1.0, 0.5]}
+    kdf.report.html(residual_model, plan, path, Outcome(history=history))
+    before, after = plan.costs["flops"]
+    content = path.read_text(encoding="utf-8")
+    assert f"plan, flops {after / before:.1%}" in content
+
+
+def test_a_cost_that_the_plan_lacks_is_not_marked(
+    residual_model, plan, tmp_path
+):
+    """As `latency` in a plan that joins one for MACs and one for time."""
+    path = tmp_path / "report.html"
+    history = {"latency": [1.0, 0.75]}
+    kdf.report.html(residual_model, plan, path, Outcome(history=history))
+    content = path.read_text(encoding="utf-8")
+    assert "latency from 100% to 75%" in content
+    assert 'class="line mark"' not in content
+
+
 def test_a_single_epoch_is_no_curve(residual_model, plan, tmp_path):
     path = tmp_path / "report.html"
     outcome = Outcome(history={"loss": [1.0]})
