@@ -523,7 +523,19 @@ def of_two_lengths(bench):
     ),
     ("a number", lambda b: b.fit(3, b.y), TypeError, "Expected data", "3"),
     ("empty", lambda b: b.fit(b.x[:0], b.y[:0]), ValueError, "is empty"),
-    ("nothing yielded", lambda b: b.fit(nothing()), ValueError, "is empty"),
+    (
+        "nothing yielded",
+        lambda b: b.fit(nothing(), steps_per_epoch=1),
+        ValueError,
+        "is empty",
+    ),
+    (
+        "nothing said of its length",
+        lambda b: b.fit(nothing()),
+        ValueError,
+        "does not say how many batches",
+        "`steps_per_epoch`",
+    ),
     ("an empty list", lambda b: b.fit([], b.y), ValueError, "is empty"),
     (
         "too small images",

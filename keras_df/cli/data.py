@@ -139,6 +139,12 @@ def _hold_out(arrays, args):
     count = len(arrays["x"])
     order = np.random.default_rng(args.seed).permutation(count)
     held = max(1, round(args.validation_split * count))
+    if held == count:
+        raise ValueError(
+            f"'{args.data}' has {count} inputs, of which --validation_split "
+            f"{args.validation_split} holds out {held} to test on: none is "
+            "left to train on. Add some, or arrays x_test and y_test."
+        )
     for name in ("x", "y"):
         arrays[f"{name}_test"] = arrays[name][order[:held]]
         arrays[name] = arrays[name][order[held:]]
@@ -187,8 +193,6 @@ def _folders(folder):
 
 
 def _tensorflow_dataset(args, shape):
-    import tensorflow as tf
-
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:
@@ -217,17 +221,31 @@ def _tensorflow_dataset(args, shape):
         kept = round(100 * (1 - args.validation_split))
         splits = (f"train[:{kept}%]", f"train[{kept}%:]")
     train, test = (
-        builder.as_dataset(split=x, as_supervised=True) for x in splits
+        _sized(builder.as_dataset(split=x, as_supervised=True), args, shape)
+        for x in splits
     )
-
-    def resize(x, y):
-        return tf.image.resize(tf.cast(x, "float32"), shape[:2]), y
-
-    found = train.element_spec[0].shape
-    if len(shape) == 3 and len(found) == 3 and tuple(found[:2]) != shape[:2]:
-        train, test = train.map(resize), test.map(resize)
     train = train.shuffle(10_000, seed=args.seed)
     return train.batch(args.batch_size), test.batch(args.batch_size)
+
+
+def _sized(samples, args, shape):
+    """Samples whose images have the size that the model takes."""
+    import tensorflow as tf
+
+    found = tuple(samples.element_spec[0].shape)
+    size, wanted = found[:2], shape[:2]
+    if len(shape) != 3 or len(found) != 3:
+        return samples
+    if None not in size and _fits(size, wanted):
+        return samples
+    if None in wanted:
+        raise UsageError(
+            f"The model takes inputs of shape {shape}; the images of "
+            f"'{args.data}' have the shape {found}. Say --image_size."
+        )
+    return samples.map(
+        lambda x, y: (tf.image.resize(tf.cast(x, "float32"), wanted), y)
+    )
 
 
 def _prepared(batches, args, dtype, augment=False):

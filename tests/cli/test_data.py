@@ -1,5 +1,6 @@
 import argparse
 import os
+import types
 
 import keras
 import numpy as np
@@ -182,6 +183,7 @@ def test_an_object_array_is_not_unpickled(tmp_path):
         ({"x": numbers(3)[0], "y": np.zeros(2)}, "3 inputs and 2 targets"),
         ({"x": np.zeros((2, 5, 6, 3)), "y": np.zeros(2)}, "the model takes"),
         ({"x": np.zeros((0, 6, 6, 3)), "y": np.zeros(0)}, "not none"),
+        ({"x": np.zeros((1, 6, 6, 3)), "y": np.zeros(1)}, "none is left to tr"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(arrays, message, tmp_path):
@@ -223,7 +225,10 @@ def test_a_model_with_two_inputs_is_refused():
         load_data(flags("d.npz"), model)
 
 
-def test_a_tensorflow_data_set(tmp_path):
+@pytest.fixture(scope="module")
+def tiny_digits(tmp_path_factory):
+    """Flags that name a prepared TensorFlow data set."""
+    folder = tmp_path_factory.mktemp("tfds")
     tfds = pytest.importorskip("tensorflow_datasets")
 
     class TinyDigits(tfds.testing.DummyMnist):
@@ -234,13 +239,49 @@ def test_a_tensorflow_data_set(tmp_path):
                 supervised_keys=("image", "label"),
             )
 
-    TinyDigits(data_dir=tmp_path).download_and_prepare()
-    args = flags("tiny_digits", "--data_dir", tmp_path)
-    data = load_data(args, network((14, 14, 1), 10))
+    TinyDigits(data_dir=folder).download_and_prepare()
+    return "tiny_digits", "--data_dir", folder
+
+
+def test_a_tensorflow_data_set(tiny_digits):
+    data = load_data(flags(*tiny_digits), network((14, 14, 1), 10))
     for batches in (data.train, data.test):
         x, y = gathered(batches)
         assert x.shape == (20, 14, 14, 1) and y.shape == (20,)
         np.testing.assert_allclose(x, 1)  # as that data set has it
+
+
+def test_a_tensorflow_data_set_for_a_model_of_any_size(tiny_digits):
+    model = network((None, None, 1), 10)
+    x, _ = gathered(load_data(flags(*tiny_digits), model).test)
+    assert x.shape == (20, 28, 28, 1)
+    args = flags(*tiny_digits, "--image_size", 14)
+    x, _ = gathered(load_data(args, model).test)
+    assert x.shape == (20, 14, 14, 1)
+
+
+def test_images_of_many_sizes_need_one(monkeypatch):
+    import tensorflow as tf
+
+    tfds = pytest.importorskip("tensorflow_datasets")
+    samples = tf.data.Dataset.from_generator(
+        lambda: [(np.ones((3, 14, 1)), 0), (np.ones((5, 14, 1)), 1)],
+        output_signature=(
+            tf.TensorSpec((None, 14, 1)),
+            tf.TensorSpec((), "int64"),
+        ),
+    )
+    builder = types.SimpleNamespace(
+        info=types.SimpleNamespace(splits=["train", "test"]),
+        is_prepared=lambda: True,
+        as_dataset=lambda split, as_supervised: samples,
+    )
+    monkeypatch.setattr(tfds, "builder", lambda *args, **options: builder)
+    with pytest.raises(UsageError, match="Say --image_size"):
+        load_data(flags("photos"), network((None, None, 1)))
+    args = flags("photos", "--image_size", 14)
+    x = next(iter(load_data(args, network((None, None, 1))).test))[0]
+    assert x.shape == (2, 14, 14, 1)
 
 
 @pytest.mark.parametrize(
