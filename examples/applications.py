@@ -9,16 +9,15 @@ saving and reloading it, and one step of a search.
     python examples/applications.py --models ResNet50,MobileNetV2 --nosearch
     python examples/applications.py --table --readme README.md
 
-One line per model is appended to a JSON lines file; models that are in it are
-not run again. At the end all of it is printed as a Markdown table. In it,
-"prunable" and "decomposable" are the shares of the multiply-accumulates (MACs)
-that pruning and decomposing can reduce, "smallest" is the least share that a
-plan can leave, and "largest difference" is that of the compressed model's
-outputs, relative to their scale.
+One line per model is appended to a JSON lines file; models that are in it, with
+the same settings, are not run again. At the end all of it is printed as a
+Markdown table. In it, "prunable" and "decomposable" are the shares of the
+multiply-accumulates (MACs) that pruning and decomposing can reduce, "smallest"
+is the least share that a plan can leave, and "largest difference" is that of
+the compressed model's outputs, relative to their scale.
 """
 
 import gc
-import json
 import os
 import tempfile
 import time
@@ -29,6 +28,7 @@ import numpy as np
 from absl import app
 from absl import flags
 from absl import logging
+from benchmarks import records
 
 import keras_df as kdf
 from keras_df.files import replacing
@@ -134,6 +134,8 @@ def examine(name):
     inspection = kdf.inspect(model)
     record = {
         "model": name,
+        "budget": FLAGS.budget,
+        "search": FLAGS.search,
         "size": shape[0],
         "macs": inspection.totals["macs"],
         "params": inspection.totals["params"],
@@ -183,28 +185,25 @@ def examine_safely(name):
     return record
 
 
-def read_records():
-    """The records in the output file, the last one of each model."""
-    if not os.path.exists(FLAGS.out):
-        return {}
-    with open(FLAGS.out, encoding="utf-8") as file:
-        records = [json.loads(line) for line in file]
-    return {record["model"]: record for record in records}
+def settings(name):
+    """What a record of a model has that is not examined again."""
+    wanted = {"model": name, "budget": FLAGS.budget, "status": "ok"}
+    return wanted | ({"search": True} if FLAGS.search else {})
 
 
-def is_done(record):
-    searched = "search_loss" in record or not FLAGS.search
-    return record["status"] == "ok" and searched
+def last_records():
+    """Dict from models to the last record of each in the output file."""
+    return {record["model"]: record for record in records.read(FLAGS.out)}
 
 
-def table_of(records):
+def table_of(found):
     """All records as a Markdown table, and a summary in a sentence."""
     lines = [
         "| model | image | MACs | prunable | decomposable | smallest "
         "| largest difference | status |",
         "|---|---:|---:|---:|---:|---:|---:|---|",
     ]
-    for _, record in sorted(records.items()):
+    for _, record in sorted(found.items()):
         if "macs" not in record:
             empty = "| " * 6
             lines.append(f"| {record['model']} {empty}| {record['status']} |")
@@ -216,7 +215,7 @@ def table_of(records):
             f"| {record['decomposable']:.0%} | {record['smallest']:.1%} "
             f"| {record['difference']:.0e} | {record['status']}{searched} |"
         )
-    good = [r for r in records.values() if r["status"] == "ok"]
+    good = [r for r in found.values() if r["status"] == "ok"]
     reached = [r for r in good if r["reaches_goal"]]
     searched = [r for r in good if "search_loss" in r]
     summary = (
@@ -240,17 +239,14 @@ def write_into(filepath, table):
 def main(argv):
     del argv
     logging.set_verbosity(logging.WARNING)
-    os.makedirs(os.path.dirname(FLAGS.out) or ".", exist_ok=True)
-    done = {name for name, r in read_records().items() if is_done(r)}
-    names = [n for n in FLAGS.models or constructors() if n not in done]
-    for name in [] if FLAGS.table else names:
-        start = time.perf_counter()
+    names = [] if FLAGS.table else FLAGS.models or constructors()
+    for run in records.missing(FLAGS.out, [settings(name) for name in names]):
+        name, start = run["model"], time.perf_counter()
         record = examine_safely(name)
-        with open(FLAGS.out, "a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        records.append(FLAGS.out, record)
         seconds = time.perf_counter() - start
         print(f"{name}: {record['status']} ({seconds:.0f} s)", flush=True)
-    table = table_of(read_records())
+    table = table_of(last_records())
     print(table)
     if FLAGS.readme:
         write_into(FLAGS.readme, table)

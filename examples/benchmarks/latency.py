@@ -193,9 +193,12 @@ def measure(name):
             record[f"{key}_ms"] = round(getattr(timing, key), 4)
         record["reduction"] = round(found[0]["macs"] / record["macs"], 3)
         record["speedup"] = round(timings[0].median / timing.median, 3)
-    settings = ("share", "latency", "round_to", "threads", "repeats")
-    shared = {key: getattr(FLAGS, key) for key in settings}
-    return [{"network": name} | record | shared for record in found]
+    return [settings(name) | record for record in found]
+
+
+def settings(name):
+    names = ("share", "latency", "round_to", "threads", "repeats")
+    return {"network": name} | {key: getattr(FLAGS, key) for key in names}
 
 
 def convolutions(size, window, channels, counts):
@@ -244,15 +247,12 @@ def main(argv):
     if FLAGS.operators:
         print_operators()
         return
-    names = ("share", "round_to", "threads")
-    settings = {key: getattr(FLAGS, key) for key in names}
-    found = records.read(FLAGS.out)
-    for name in [] if FLAGS.table else FLAGS.networks:
-        if not records.holds(found, {"network": name} | settings):
-            keras.utils.set_random_seed(0)
-            for record in measure(name):
-                records.append(FLAGS.out, record)
-            keras.utils.clear_session(free_memory=True)
+    runs = [] if FLAGS.table else map(settings, FLAGS.networks)
+    for run in records.missing(FLAGS.out, list(runs)):
+        keras.utils.set_random_seed(0)
+        for record in measure(run["network"]):
+            records.append(FLAGS.out, record)
+        keras.utils.clear_session(free_memory=True)
     print_table()
 
 

@@ -22,6 +22,27 @@ def holds(found, settings):
     return any(settings.items() <= record.items() for record in found)
 
 
+def missing(path, runs):
+    """Finds what is still to be measured; says what is not.
+
+    Args:
+        path: Path of the file of records.
+        runs: List of dicts, the settings of each run.
+
+    Returns:
+        List of the settings that no record of the file has.
+    """
+    found = read(path)
+    rest = [run for run in runs if not holds(found, run)]
+    if len(rest) < len(runs):
+        print(
+            f"{len(runs) - len(rest)} of {len(runs)} runs are in {path} "
+            "already; --out=OTHER measures anew.",
+            flush=True,
+        )
+    return rest
+
+
 def append(path, record):
     """Adds a record to a file."""
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)

@@ -8,8 +8,8 @@ kernel, without an update. Steps of all kinds are interleaved in one process.
     python examples/benchmarks/search_step.py --models=scaling
     python examples/benchmarks/search_step.py --table
 
-One line per model is appended to a JSON lines file; models that are in it are
-not timed again.
+One line per model is appended to a JSON lines file; models that are in it, with
+the same settings, are not timed again.
 """
 
 import functools
@@ -158,11 +158,7 @@ def measure(label, model, batch_size):
             seconds[name].append(timed(steps[name]))
         if "cached" in models:
             renewal.append(timed(lambda: models["cached"].refresh(None)))
-    record = {
-        "model": label,
-        "batch_size": batch_size,
-        "backend": keras.config.backend(),
-        "jit": FLAGS.jit,
+    record = settings(label, batch_size) | {
         "first_step": first,
         "seconds": {k: statistics.median(v) for k, v in seconds.items()},
         "ratios": _ratios(seconds),
@@ -176,6 +172,17 @@ def measure(label, model, batch_size):
             record["ratios"]["cached"] + share
         )
     return record
+
+
+def settings(label, batch_size):
+    return {
+        "model": label,
+        "batch_size": batch_size,
+        "backend": keras.config.backend(),
+        "jit": FLAGS.jit,
+        "spectra": FLAGS.spectra,
+        "repeats": FLAGS.repeats,
+    }
 
 
 def _ratios(seconds):
@@ -210,11 +217,12 @@ def table(found):
 
 def main(argv):
     del argv
-    timed_before = {record["model"] for record in records.read(FLAGS.out)}
-    for name in [] if FLAGS.table else FLAGS.models:
-        for label, make, batch_size in cases(name):
-            if label in timed_before:
-                continue
+    names = [] if FLAGS.table else FLAGS.models
+    wanted = [case for name in names for case in cases(name)]
+    runs = [settings(label, batch_size) for label, _, batch_size in wanted]
+    missing = records.missing(FLAGS.out, runs)
+    for run, (label, make, batch_size) in zip(runs, wanted):
+        if run in missing:
             record = measure(label, make(), batch_size)
             records.append(FLAGS.out, record)
             print(table([record]).splitlines()[-1], flush=True)

@@ -120,7 +120,9 @@ flags.DEFINE_integer("finetune_epochs", None, "In place of the experiment's.")
 flags.DEFINE_bool("synthetic", False, "Random data, a few steps: a rehearsal.")
 flags.DEFINE_bool("cost", False, "Only print what each experiment costs.")
 flags.DEFINE_string(
-    "out", "", "Folder to write; by default named after the experiment."
+    "out",
+    "",
+    "Folder to write; by default named after experiment, config and budget.",
 )
 flags.DEFINE_integer("seed", 0, "Seed of everything random.")
 
@@ -308,7 +310,9 @@ def main(argv):
         data = datasets.load(experiment, FLAGS.data_dir)
     # What random images taught must not be taken for a trained network.
     kind = "rehearsal" if FLAGS.synthetic else "out"
-    out = FLAGS.out or f"{FLAGS.experiment}_{kind}"
+    # Nor a plan for one budget for that of another.
+    place = f"{FLAGS.experiment}_{kind}", f"{FLAGS.config}_{FLAGS.budget:g}"
+    out = FLAGS.out or os.path.join(*place)
     os.makedirs(out, exist_ok=True)
     for name, value in run(experiment, data, out).items():
         print(f"{name:22}{value:,.4f}".rstrip("0").rstrip("."))

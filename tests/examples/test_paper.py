@@ -133,3 +133,15 @@ def test_a_pretrained_network_and_the_paper_s_search(tmp_path):
     before = (tmp_path / "first" / "plan.json").read_text()
     run(SCRIPT, tmp_path, *flags, "--out=first", "--budget=0.3")
     assert (tmp_path / "first" / "plan.json").read_text() == before
+
+
+@slow
+def test_each_budget_has_a_plan_of_its_own(tmp_path):
+    flags = ["--experiment=resnet18_imagenet", "--synthetic"]
+    run(SCRIPT, tmp_path, *flags, "--budget=0.5")
+    folder = tmp_path / "resnet18_imagenet_rehearsal"
+    flags.append(f"--pretrained={folder / 'default_0.5' / 'original.keras'}")
+    run(SCRIPT, tmp_path, *flags, "--budget=0.3")
+    for share in ("0.5", "0.3"):
+        plan = read(folder / f"default_{share}" / "plan.json")
+        assert plan["budget"] == [f"FLOPs({share})"]
