@@ -135,11 +135,13 @@ class Constraints:
         kernels = {name: x for name, x in nodes.items() if x.kernel is not None}
         schemes = {name: self.scheme_of(x) for name, x in kernels.items()}
         shares = {name: self.share_range(x) for name, x in nodes.items()}
+        # Where it mattered, `check` has refused what contradicts itself.
+        shares = {k: (low, up) for k, (low, up) in shares.items() if low <= up}
         return dataclasses.replace(
             self,
             scheme={name: x for name, x in schemes.items() if x is not None},
-            floors={name: low for name, (low, _) in shares.items() if low},
-            caps={name: high for name, (_, high) in shares.items() if high < 1},
+            floors={name: low for name, (low, _) in shares.items() if low > 0},
+            caps={name: up for name, (_, up) in shares.items() if up < 1},
             skip=[name for name, x in nodes.items() if self.skips(x)],
         )
 
@@ -277,7 +279,9 @@ def matches(name, node):
         return isinstance(layer, name)
     if callable(name):
         return _accepts(name, node)
-    known = (node.path, f"/{node.path}", layer.name)
+    known = (node.path, layer.name)
+    if name.startswith("/"):
+        known = (f"/{node.path}",)
     return any(fnmatch.fnmatchcase(x, name) for x in known)
 
 

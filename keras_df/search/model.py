@@ -110,6 +110,8 @@ class SearchModel(ResumableModel):
         self.config = config or SearchConfig()
         self._graph = graph
         self._allocator = Allocator(graph, self.budgets, self.constraints)
+        # As they are now: the model may be trained meanwhile.
+        self._resolved_constraints = constraints.resolved(graph)
         self._architecture = _architecture(model)
         self.schedule = Schedule(self.config, name="schedule")
         self.network, self.wrappers, shared = build_network(
@@ -430,7 +432,7 @@ class SearchModel(ResumableModel):
             "name": self.name,
             "model": json.loads(self._architecture),
             "budget": [serialize(budget) for budget in self.budgets],
-            "constraints": serialize(self.constraints.resolved(self._graph)),
+            "constraints": serialize(self._resolved_constraints),
             "config": serialize(self.config),
         }
 
