@@ -134,8 +134,10 @@ def check_length(callbacks, arguments):
         ValueError: If neither the data nor an argument says so.
     """
     known = getattr(callbacks, "callbacks", callbacks)
+    params = getattr(callbacks, "params", None) or {}
     if not (
         arguments.get("steps_per_epoch")
+        or params.get("steps")
         or any(isinstance(x, DFCallback) and x.steps for x in known)
         or not is_of_unknown_length(arguments.get("x"))
     ):

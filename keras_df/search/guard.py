@@ -41,13 +41,12 @@ class Guard(keras.callbacks.Callback):
             loss: Number, the loss; by default that of the epoch so far.
 
         Raises:
-            FloatingPointError: If the loss, a mask or a threshold is not
-                finite.
+            FloatingPointError: If the loss or the state is not finite.
         """
-        search = self.model
         if loss is None:
-            loss = [x.result() for x in search.metrics if x.name == "loss"]
-        watched = [search.logits, search.thresholds, loss]
+            metrics = self.model.metrics
+            loss = [x.result() for x in metrics if x.name == "loss"]
+        watched = [*self._state(), loss]
         if all(np.isfinite(_arrays(value)).all() for value in watched):
             self._saved = {id(v): _array(v) for v in self._state()}
             self._step = self._now()

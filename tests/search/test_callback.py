@@ -73,6 +73,17 @@ def test_a_data_set_of_unknown_length_needs_steps():
     assert steps == number(search.optimizer.iterations) >= 3
 
 
+def test_a_list_of_callbacks_may_say_how_many_steps_there_are():
+    x, y = separable_data()
+    batches = ((x[i : i + 32], y[i : i + 32]) for i in range(0, 96, 32))
+    search = compiled(kdf.SearchModel(small_network(), kdf.MACs(0.6)))
+    callbacks = keras.callbacks.CallbackList(
+        add_history=True, model=search, steps=3, epochs=1
+    )
+    search.fit(batches, verbose=0, callbacks=callbacks)
+    assert number(search.schedule.horizon) == 3
+
+
 def test_config_round_trip():
     callback = kdf.DFCallback(steps=7)
     assert kdf.DFCallback.from_config(callback.get_config()).steps == 7

@@ -154,6 +154,22 @@ def test_a_scaled_loss_that_is_nan():
     assert "steps 6 to 10" in message
 
 
+def test_a_scaled_loss_that_is_nan_when_a_file_is_saved(tmp_path):
+    search = search_of(metric="weights")
+    search.compile(
+        keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(2.5e-2)),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    path = str(tmp_path / "{batch}.weights.h5")
+    saving = keras.callbacks.ModelCheckpoint(
+        path, save_weights_only=True, save_freq=7
+    )
+    message, seen = stopped(search, Spoilt(step=13), callbacks=[saving])
+    assert "back at step 10" in message
+    assert_back_at(search, 10, seen)
+    assert [x.name for x in tmp_path.iterdir()] == ["7.weights.h5"]
+
+
 def test_a_search_is_looked_at_no_more_often_than_refreshed(monkeypatch):
     calls, check = [], Guard.check
 
