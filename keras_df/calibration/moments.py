@@ -181,7 +181,7 @@ def _channel_rows(layer, tensor, enough):
     if isinstance(layer, layers.SeparableConv2D):
         tensor = ops.depthwise_conv(
             ops.cast(tensor, "float32"),
-            layer.depthwise_kernel,
+            ops.cast(layer.depthwise_kernel, "float32"),
             strides=layer.strides,
             padding=layer.padding,
             data_format=layer.data_format,

@@ -84,10 +84,10 @@ def declared(tensor, own):
     """What a nested model reads, with the sizes that its own input declares.
 
     Args:
-        tensor: `Channels` that the model is called with.
+        tensor: What the model is called with: `Channels`, or a constant.
         own: Its symbolic input.
     """
-    if len(own.shape) != len(tensor.shape):
+    if not isinstance(tensor, Channels) or len(own.shape) != len(tensor.shape):
         return tensor
     pairs = zip(tensor.shape[1:], own.shape[1:])
     shape = (None, *(a if b is None else b for a, b in pairs))

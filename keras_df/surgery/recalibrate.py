@@ -127,7 +127,8 @@ class _Pool:
 
     def call(self, inputs, *args, **kwargs):
         """Takes the place of the layer's `call`; no weight changes."""
-        kwargs["training"] = True
+        if self._norm._call_has_training_arg:
+            kwargs["training"] = True
         with keras.StatelessScope():
             outputs = self._call(inputs, *args, **kwargs)
             mean, variance = _statistics(self._norm)

@@ -130,13 +130,14 @@ def test_a_separable_convolution_reads_what_its_depthwise_writes():
     assert_moment(layer, x, middle)
 
 
-def test_a_separable_convolution_in_mixed_precision():
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "bfloat16", "float16"])
+def test_a_separable_convolution_in_16_bits(policy):
     def separable(dtype):
         layer = layers.SeparableConv2D(4, 3, name="layer", dtype=dtype)
         inputs = keras.Input((6, 6, 5))
         return keras.Model(inputs, layer(layers.ReLU(dtype=dtype)(inputs)))
 
-    full, mixed = map(separable, ("float32", "mixed_bfloat16"))
+    full, mixed = map(separable, ("float32", policy))
     mixed.set_weights(full.get_weights())
     x = images(4, 6, 6, 5)
     expected, found = (

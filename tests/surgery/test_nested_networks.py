@@ -142,6 +142,17 @@ def test_sizes_that_only_a_nested_model_knows():
     assert prunable_channels(model)["inner/second"] == 8
 
 
+def test_nested_model_that_is_called_with_a_constant():
+    own = [keras.Input((8,)), keras.Input((8,))]
+    x = layers.Dense(8, name="dense")(layers.Add()(own))
+    inner = keras.Model(own, x, name="inner")
+    inputs = keras.Input((6,))
+    x = inner([layers.Dense(8, name="first")(inputs), keras.ops.ones((1, 8))])
+    model = keras.Model(inputs, layers.Dense(3)(x))
+    assert_compresses(model)
+    assert prunable_channels(model)["inner/dense"] == 8
+
+
 def test_nested_model_that_drops_an_axis_of_size_1():
     inner = keras.Sequential(
         [keras.Input((12,)), layers.Dense(8), layers.Dense(6)], name="inner"

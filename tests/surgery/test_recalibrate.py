@@ -203,6 +203,19 @@ def test_batch_renormalization_goes_on_from_the_statistics_of_the_data():
     np.testing.assert_allclose(variance, x.var(0), rtol=1e-4)
 
 
+def test_a_layer_that_never_trains_keeps_its_statistics():
+    class Inferring(layers.BatchNormalization):
+        def call(self, inputs):
+            return super().call(inputs, training=False)
+
+    inputs = keras.Input((3,))
+    norm = Inferring()
+    model = keras.Model(inputs, norm(inputs))
+    kdf.recalibrate(model, data()[:, 0, 0])
+    mean, variance = statistics(norm)
+    assert (mean == 0).all() and (variance == 1).all()
+
+
 def test_an_optional_input_may_be_missing():
     class Sum(layers.Layer):
         def call(self, x, more=None):
