@@ -46,9 +46,10 @@ class Guard(keras.callbacks.Callback):
         if loss is None:
             metrics = self.model.metrics
             loss = [x.result() for x in metrics if x.name == "loss"]
-        watched = [*self._state(), loss]
-        if all(np.isfinite(_arrays(value)).all() for value in watched):
-            self._saved = {id(v): _array(v) for v in self._state()}
+        state = {id(v): _array(v) for v in self._state()}
+        watched = [*state.values(), _arrays(loss)]
+        if all(np.isfinite(value).all() for value in watched):
+            self._saved = state
             self._step = self._now()
             return
         if not self._saved:

@@ -163,8 +163,10 @@ def _batch_count(data, batch_size):
     if isinstance(data, keras.utils.PyDataset):
         return data.num_batches
     if hasattr(data, "cardinality"):
-        count = _cardinality(data)
-        return count if count > 0 else None
+        # Of a distributed data set it is a property.
+        count = data.cardinality
+        count = int(count() if callable(count) else count)
+        return count if count >= 0 else None
     shapes = [getattr(x, "shape", None) for x in keras.tree.flatten(data)]
     if not shapes or not all(shapes):
         return None
@@ -173,17 +175,12 @@ def _batch_count(data, batch_size):
 
 def is_of_unknown_length(data):
     """Whether Keras cannot know how many batches data has."""
-    if isinstance(data, keras.utils.PyDataset):
-        return data.num_batches is None
-    if hasattr(data, "cardinality"):
-        return _cardinality(data) < 0
-    return inspect.isgenerator(data)
-
-
-def _cardinality(data):
-    # Of a distributed data set it is a property.
-    count = data.cardinality
-    return int(count() if callable(count) else count)
+    is_stream = (
+        isinstance(data, keras.utils.PyDataset)
+        or hasattr(data, "cardinality")
+        or inspect.isgenerator(data)
+    )
+    return is_stream and _batch_count(data, batch_size=1) is None
 
 
 def _backup_folders(callbacks):

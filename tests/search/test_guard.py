@@ -143,23 +143,24 @@ def test_a_loss_that_is_nan_from_the_start():
     assert_back_at(search, 0, seen)
 
 
-def test_a_scaled_loss_that_is_nan():
-    """Loss scaling skips such steps, so masks stay finite."""
+def scaled_search():
+    """Its optimizer skips steps that are not finite, so masks stay finite."""
     search = search_of(metric="weights")
     search.compile(
         keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(2.5e-2)),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
+    return search
+
+
+def test_a_scaled_loss_that_is_nan():
+    search = scaled_search()
     message, _ = stopped(search, Spoilt(step=7))
     assert "steps 6 to 10" in message
 
 
 def test_a_scaled_loss_that_is_nan_when_a_file_is_saved(tmp_path):
-    search = search_of(metric="weights")
-    search.compile(
-        keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(2.5e-2)),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-    )
+    search = scaled_search()
     path = str(tmp_path / "{batch}.weights.h5")
     saving = keras.callbacks.ModelCheckpoint(
         path, save_weights_only=True, save_freq=7
