@@ -12,6 +12,7 @@ is harsh, for at half of the cost all of them do well on digits.
 """
 
 import json
+import os
 
 import keras
 from absl import app
@@ -31,7 +32,7 @@ flags.DEFINE_integer("train_steps", 140, "Steps that train the network.")
 flags.DEFINE_integer("search_steps", 100, "Steps of the search.")
 flags.DEFINE_integer("finetune_steps", 50, "Steps of fine-tuning.")
 FLAGS.set_default("budget", 0.2)
-FLAGS.set_default("out", "compare_baselines.json")
+FLAGS.set_default("out", "compare_baselines_out")
 
 BASELINES = {
     "random": kdf.baselines.random,
@@ -86,6 +87,7 @@ def examine(model, plan, train, data):
 def main(argv):
     del argv
     logging.set_verbosity(logging.WARNING)
+    os.makedirs(FLAGS.out, exist_ok=True)
     keras.utils.set_random_seed(FLAGS.seed)
     data = x, x_test, y, y_test = load_data()
     train = batches(x, y)
@@ -102,7 +104,8 @@ def main(argv):
             f"{row['finetuned']:>12.4f}",
             flush=True,
         )
-    with open(FLAGS.out, "w", encoding="utf-8") as file:
+    path = os.path.join(FLAGS.out, "report.json")
+    with open(path, "w", encoding="utf-8") as file:
         json.dump(rows, file, indent=1)
 
 

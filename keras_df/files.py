@@ -61,9 +61,15 @@ def replacing_folder(folder, rescue=None):
         Path of an empty folder in a temporary one beside it.
 
     Raises:
-        OSError: If it cannot be moved into place.
+        OSError: If it cannot be moved into place, or is a mount point, which
+            none can take the place of.
     """
     target = check_path("folder", folder)
+    if os.path.ismount(target):
+        raise OSError(
+            f"'{folder}' is a mount point, which cannot be replaced. Name a "
+            "folder in it."
+        )
     with _temporary_folder(*os.path.split(target)) as temporary:
         new, old = (os.path.join(temporary, x) for x in ("new", "old"))
         os.mkdir(new)
@@ -80,14 +86,14 @@ def _move_into_place(new, folder, old):
     """Moves a folder; what was there goes to `old`, and back if it fails."""
     try:
         if os.path.exists(folder):
-            shutil.move(folder, old)
+            os.rename(folder, old)
         os.replace(new, folder)
     except OSError as error:
         reason = f"{error.strerror or error}. Nothing was written"
         raise OSError(error.errno, reason, folder) from error
     finally:
         if os.path.exists(old) and not os.path.exists(folder):
-            shutil.move(old, folder)
+            os.rename(old, folder)
 
 
 @contextlib.contextmanager

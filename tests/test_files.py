@@ -144,6 +144,32 @@ def test_what_a_killed_process_left_of_a_folder_is_removed(tmp_path):
     assert os.listdir(tmp_path) == ["folder"]
 
 
+def test_a_mount_point_is_refused_before_the_work(tmp_path, monkeypatch):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    write(folder, "a")
+    monkeypatch.setattr(os.path, "ismount", lambda path: path == str(folder))
+    refused = pytest.raises(OSError, match="mount point.*Name a folder in it")
+    with refused, replacing_folder(folder):
+        pytest.fail("The work began.")
+    assert os.listdir(folder) == ["a"]
+
+
+def test_a_folder_that_cannot_be_moved_away_stays(tmp_path, monkeypatch):
+    def fail(*args):
+        raise OSError(16, "Device or resource busy")
+
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    write(folder, "a")
+    monkeypatch.setattr(os, "rename", fail)
+    busy = pytest.raises(OSError, match="busy. Nothing was written")
+    with busy, replacing_folder(folder) as new:
+        write(new, "b")
+    assert os.listdir(folder) == ["a"]
+    assert os.listdir(tmp_path) == ["folder"]
+
+
 @pytest.fixture
 def rescued():
     """Files that a rescue has found."""

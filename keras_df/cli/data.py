@@ -13,6 +13,9 @@ from keras_df.cli.console import say
 from keras_df.graph.walk import graph_of
 
 TEST_NAMES = ("test", "validation", "val")
+SHUFFLED = (1_000, 10_000)
+"""The fewest and the most samples that the next is drawn from."""
+SHUFFLED_BYTES = 5 * 10**8
 COLORS = {1: "grayscale", 3: "rgb", 4: "rgba"}
 
 
@@ -215,7 +218,7 @@ def _tensorflow_dataset(args, shape):
             f"'{builder.data_dir}'. Name its folder in --data_dir, or say "
             "--download."
         )
-    test = next((x for x in TEST_NAMES if x in builder.info.splits), None)
+    test = next((x for x in TEST_NAMES if _is_labelled(builder, x)), None)
     splits = ("train", test)
     if test is None:
         kept = round(100 * (1 - args.validation_split))
@@ -224,8 +227,28 @@ def _tensorflow_dataset(args, shape):
         _sized(builder.as_dataset(split=x, as_supervised=True), args, shape)
         for x in splits
     )
-    train = train.shuffle(10_000, seed=args.seed)
+    train = train.shuffle(_shuffle_buffer(train), seed=args.seed)
     return train.batch(args.batch_size), test.batch(args.batch_size)
+
+
+def _is_labelled(builder, split):
+    """Whether there is such a split, with labels: hidden ones are -1."""
+    import tensorflow as tf
+
+    if split not in builder.info.splits:
+        return False
+    samples = builder.as_dataset(split=f"{split}[:1]", as_supervised=True)
+    labels = (x for _, label in samples for x in tf.nest.flatten(label))
+    return not any(x.dtype.is_integer and np.all(x == -1) for x in labels)
+
+
+def _shuffle_buffer(samples):
+    """Number of samples to draw from, half a gigabyte of them if known."""
+    spec = samples.element_spec[0]
+    if not spec.shape.is_fully_defined():
+        return SHUFFLED[0]
+    size = spec.shape.num_elements() * spec.dtype.size
+    return int(np.clip(SHUFFLED_BYTES // size, *SHUFFLED))
 
 
 def _sized(samples, args, shape):

@@ -118,7 +118,7 @@ def _guess(model, data, activation):
     if activation not in ("linear", *PROBABILITIES):
         return None
     if activation == "sigmoid":
-        fits = shape in (output, output[:-1])
+        fits = shape == output or (*shape, 1) == output
         return "binary_crossentropy" if fits else None
     if (
         output[-1] > 1

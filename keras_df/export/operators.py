@@ -1,5 +1,6 @@
 """The operators of a network, each as a `.tflite` file of its own."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -91,7 +92,11 @@ def whole_operator(node):
     def make(inputs, outputs):
         return twin(node.operation)
 
-    return _operator(make, tuple(shape[1:-1]), shape[-1], 0)
+    operator = _operator(make, tuple(shape[1:-1]), shape[-1], 0)
+    # It is timed at its own width only: one of another width is another.
+    config = node.operation.get_config()
+    widths = shape[-1], config.get("filters"), config.get("units")
+    return dataclasses.replace(operator, key=f"{operator.key}, {widths}")
 
 
 def _operator(make, sizes, inputs, outputs):

@@ -15,6 +15,14 @@ from keras_df.files import replacing_folder
 from keras_df.graph.walk import graph_of
 
 TOLERANCE = 1e-4
+PARTS = {
+    "assets",
+    "fingerprint.pb",
+    "keras_metadata.pb",
+    "saved_model.pb",
+    "variables",
+}
+"""What TensorFlow and Keras write into the folder of a SavedModel."""
 
 
 def saved_model(model: keras.Model, filepath: str) -> float:
@@ -35,7 +43,8 @@ def saved_model(model: keras.Model, filepath: str) -> float:
         TypeError: If `model` is not a `keras.Model`.
         ValueError: If `model` is subclassed or not built.
         OSError: If the folder beside it cannot be written to.
-        FileExistsError: If `filepath` exists and is not a SavedModel.
+        FileExistsError: If `filepath` exists and is not a SavedModel, or
+            holds other files beside one.
         RuntimeError: If the SavedModel does not compute what the model
             computes, or if Keras does not run on TensorFlow. Nothing is
             written then.
@@ -49,24 +58,28 @@ def saved_model(model: keras.Model, filepath: str) -> float:
     require_tensorflow("Exporting a SavedModel")
     graph_of(model)
     filepath = check_path("filepath", filepath)
-    if not _may_replace(filepath):
-        raise FileExistsError(
-            f"'{filepath}' exists and is not a SavedModel. Name another "
-            "folder, or remove it."
-        )
+    _check_replaceable(filepath)
     check_folder(os.path.dirname(filepath))
     with replacing_folder(filepath) as new:
         at_inference(model).export(new, format="tf_saved_model", verbose=False)
         return _verify(model, new)
 
 
-def _may_replace(path):
-    """Whether a path is free, an empty folder or a SavedModel."""
+def _check_replaceable(path):
+    """Raises unless a path is free, an empty folder or a SavedModel alone."""
     if not os.path.exists(path):
-        return True
-    if not os.path.isdir(path):
-        return False
-    return not os.listdir(path) or "saved_model.pb" in os.listdir(path)
+        return
+    files = set(os.listdir(path)) if os.path.isdir(path) else {""}
+    if files and "saved_model.pb" not in files:
+        raise FileExistsError(
+            f"'{path}' exists and is not a SavedModel. Name another folder, or "
+            "remove it."
+        )
+    if others := sorted(files - PARTS):
+        raise FileExistsError(
+            f"'{path}' holds '{others[0]}' beside a SavedModel; it would be "
+            "lost. Name another folder, or move it away."
+        )
 
 
 def _verify(model, path):

@@ -91,9 +91,8 @@ class _Annotator:
             return self._is_folded(layer)
         if not (self._registry.supports(layer) or type(layer) in known):
             return False
-        activation = getattr(layer, "activation", None)
-        name = getattr(activation, "__name__", type(activation).__name__)
-        return activation is None or name in _ACTIVATIONS
+        name = _activation_name(layer)
+        return name == "NoneType" or name in _ACTIVATIONS
 
     def _is_folded(self, layer):
         """Whether a BatchNormalization becomes part of the layer before it."""
@@ -104,7 +103,14 @@ class _Annotator:
             self._layers.Dense,
         )
         (source,) = _sources(layer)
-        return type(source) in kinds and self._consumers[id(source)] == 1
+        if type(source) not in kinds or self._consumers[id(source)] > 1:
+            return False
+        return _activation_name(source) in ("NoneType", "linear")
+
+
+def _activation_name(layer):
+    activation = getattr(layer, "activation", None)
+    return getattr(activation, "__name__", type(activation).__name__)
 
 
 def _sources(layer):

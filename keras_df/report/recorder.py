@@ -1,6 +1,7 @@
 """SearchRecorder: the curves of a search, step by step."""
 
 import keras
+import numpy as np
 
 
 @keras.saving.register_keras_serializable(package="keras_df")
@@ -16,7 +17,8 @@ class SearchRecorder(keras.callbacks.Callback):
 
     Attributes:
         history: Dict from `"step"` and the names of the metrics to lists of
-            numbers of equal length.
+            numbers of equal length. Metrics that are no single number are
+            left out.
 
     Raises:
         ValueError: If `every` is not a positive integer.
@@ -58,4 +60,5 @@ class SearchRecorder(keras.callbacks.Callback):
             return
         values = {"step": self._steps, **logs}
         for name, value in values.items():
-            self.history.setdefault(name, []).append(value)
+            if np.ndim(value) == 0:  # Some metrics have a value per class.
+                self.history.setdefault(name, []).append(value)

@@ -8,6 +8,7 @@ import pytest
 from keras import layers
 
 from keras_df.cli.console import UsageError
+from keras_df.cli.data import _shuffle_buffer
 from keras_df.cli.data import load_data
 from keras_df.cli.parser import add_data
 
@@ -249,6 +250,39 @@ def test_a_tensorflow_data_set(tiny_digits):
         x, y = gathered(batches)
         assert x.shape == (20, 14, 14, 1) and y.shape == (20,)
         np.testing.assert_allclose(x, 1)  # as that data set has it
+
+
+def test_a_split_whose_labels_are_hidden_is_passed_by(monkeypatch):
+    import tensorflow as tf
+
+    tfds = pytest.importorskip("tensorflow_datasets")
+    labels = {"train": [0, 1], "test": [-1, -1], "validation": [1, 0, 1]}
+
+    def as_dataset(split, as_supervised):
+        found = np.array(labels[split.partition("[")[0]])
+        images = np.ones((len(found), 4, 4, 1), "uint8")
+        return tf.data.Dataset.from_tensor_slices((images, found))
+
+    builder = types.SimpleNamespace(
+        info=types.SimpleNamespace(splits=list(labels)),
+        is_prepared=lambda: True,
+        as_dataset=as_dataset,
+    )
+    monkeypatch.setattr(tfds, "builder", lambda *args, **options: builder)
+    data = load_data(flags("photos"), network((4, 4, 1), 2))
+    np.testing.assert_array_equal(gathered(data.test)[1], [1, 0, 1])
+
+
+def test_large_images_fill_a_smaller_buffer():
+    import tensorflow as tf
+
+    def buffer(*shape):
+        spec = tf.TensorSpec(shape, "float32")
+        return _shuffle_buffer(types.SimpleNamespace(element_spec=(spec,)))
+
+    assert buffer(32, 32, 3) == 10_000
+    assert buffer(100, 100, 3) == 4166
+    assert buffer(512, 512, 3) == buffer(None, None, 3) == 1_000
 
 
 def test_a_tensorflow_data_set_for_a_model_of_any_size(tiny_digits):

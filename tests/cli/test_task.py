@@ -81,6 +81,7 @@ def test_the_loss_that_a_model_and_its_targets_call_for(
         (network(), ONE_HOT + 0.5),
         (network(1), LABELS),
         (network(activation="relu"), LABELS),
+        (network(activation="sigmoid"), LABELS),
         (network(last=layers.ReLU()), LABELS),
         (network(), LABELS.astype("float32")),
     ],

@@ -126,7 +126,7 @@ def test_compare_baselines(tmp_path):
         tmp_path,
         *steps(3, "train", "search", "finetune"),
     )
-    rows = read(tmp_path / "compare_baselines.json")
+    rows = read(tmp_path / "compare_baselines_out" / "report.json")
     assert len(rows) == 8
     for name, row in rows.items():
         assert name in printed

@@ -118,6 +118,18 @@ def test_the_fit_recovers_a_known_machine(tile):
         np.testing.assert_allclose(fitted[key], rates, rtol=1e-4, atol=1e-4)
 
 
+def test_whole_operators_of_other_widths_are_measured_apart():
+    inputs = keras.Input((16, 16, 8))
+    x = layers.DepthwiseConv2D(3, padding="same")(inputs)
+    x = layers.DepthwiseConv2D(3, padding="same")(x)
+    x = layers.DepthwiseConv2D(3, padding="same")(layers.Conv2D(64, 1)(x))
+    x = layers.Reshape((16, 16 * 64))(x)
+    outputs = [layers.LSTM(4)(x), layers.LSTM(16)(x)]
+    points = _points(_roles(analyze(keras.Model(inputs, outputs))))
+    widths = sorted(n for _, n, outputs in points if not outputs)
+    assert widths == [8, 64, 1024, 1024]
+
+
 def test_channels_first_is_refused():
     model = keras.Sequential(
         [

@@ -77,6 +77,15 @@ def test_an_older_saved_model_is_replaced(two_inputs, chain_model, tmp_path):
     assert served.serve(np.zeros((2, 8, 8, 3), "float32")).shape == (2, 4)
 
 
+def test_other_files_beside_a_saved_model_are_not_lost(chain_model, tmp_path):
+    path = tmp_path / "model"
+    saved_model(chain_model, path)
+    (path / "labels.txt").write_text("cat")
+    with pytest.raises(FileExistsError, match="'labels.txt' beside"):
+        saved_model(chain_model, path)
+    assert (path / "labels.txt").read_text() == "cat"
+
+
 def test_an_empty_folder_is_used(two_inputs, tmp_path):
     (tmp_path / "model").mkdir()
     saved_model(two_inputs, tmp_path / "model")

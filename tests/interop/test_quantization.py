@@ -124,6 +124,29 @@ def test_layers_that_tfmot_has_no_rule_for_get_their_output_quantized(tfmot):
     assert aware(np.zeros((1, 8, 8, 3), "float32")).shape == (1, 4, 4, 4)
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        layers.Conv2D(4, 3, activation="relu"),
+        layers.DepthwiseConv2D(3, activation="relu"),
+        layers.Dense(4, activation="relu"),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_normalization_behind_an_activation(layer, tfmot, pictures):
+    normalize = layers.BatchNormalization(trainable=False)
+    parts = [keras.Input((8, 8, 3)), layer, normalize, layers.Conv2D(2, 3)]
+    model = to_tf_keras(keras.Sequential(parts))
+    annotated = quantize_annotate(model)
+    with tfmot.quantize_scope():
+        aware = tfmot.quantize_apply(annotated)
+    images = pictures / 255
+    for _ in range(200):
+        aware(images, training=True)
+    expected = model(images, training=False)
+    np.testing.assert_allclose(aware(images), expected, atol=0.2)
+
+
 def test_a_compressed_network_is_annotated(tfmot, residual_model, images):
     plan = kdf.baselines.uniform_rank(residual_model, kdf.MACs(0.5))
     model = to_tf_keras(kdf.compress(residual_model, plan))

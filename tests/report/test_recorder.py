@@ -1,4 +1,5 @@
 import keras
+import numpy as np
 import pytest
 from search_helpers import compiled
 from search_helpers import separable_data
@@ -38,6 +39,13 @@ def test_steps_that_a_resumed_search_passes_by_are_not_recorded():
     for step in range(4):
         recorder.on_train_batch_end(step, {} if step < 2 else {"loss": 1.0})
     assert recorder.history == {"step": [3, 4], "loss": [1.0, 1.0]}
+
+
+def test_values_per_class_are_left_out():
+    recorder = SearchRecorder()
+    recorder.on_train_begin()
+    recorder.on_train_batch_end(0, {"loss": 1.0, "f1": np.array([0.5, 0.7])})
+    assert recorder.history == {"step": [1], "loss": [1.0]}
 
 
 def test_a_second_search_starts_anew():
