@@ -22,6 +22,9 @@ SAMPLES = 131072
 RIDGE = 0.01
 """How much the kernel as it is counts, as a share of the mean moment."""
 
+NOISE = 1e-6
+"""Variance that rounding may feign, as a share of the squared mean."""
+
 
 class Fit:
     """A least-squares fit of a kernel's matrix, towards a prior one.
@@ -39,6 +42,7 @@ class Fit:
         self._moment = np.zeros((height, height))
         self._cross = np.zeros((height, width))
         self._totals = [np.zeros(height), np.zeros(width)]
+        self._origins = None
 
     def add(self, inputs, targets):
         """Adds samples.
@@ -47,12 +51,21 @@ class Fit:
             inputs: Tensor of shape `(samples, rows)`.
             targets: Tensor of shape `(samples, columns)`.
         """
+        if self._origins is None:
+            self._origins = self._choose_origins(inputs, targets)
+        inputs, targets = inputs - self._origins[0], targets - self._origins[1]
         self._count += inputs.shape[0]
         transposed = ops.transpose(inputs)
         self._moment += ops.convert_to_numpy(ops.matmul(transposed, inputs))
         self._cross += ops.convert_to_numpy(ops.matmul(transposed, targets))
         for total, values in zip(self._totals, (inputs, targets)):
             total += ops.convert_to_numpy(ops.sum(values, axis=0))
+
+    def _choose_origins(self, inputs, targets):
+        """About the means: small differences of large numbers are noise."""
+        if not self._is_centered:
+            return [ops.zeros_like(x[0]) for x in (inputs, targets)]
+        return [ops.mean(x, axis=0) for x in (inputs, targets)]
 
     def solve(self):
         """Returns the matrix, and the moment of the inputs."""
@@ -62,18 +75,27 @@ class Fit:
             moment = moment - np.outer(of_inputs, of_inputs)
             cross = cross - np.outer(of_inputs, of_targets)
         share = ridge(RIDGE, len(moment), self._count)
-        weight = max(share * np.trace(moment) / len(moment), 1e-12)
+        # Inputs that do not vary must leave the kernel as it is.
+        noise = NOISE * np.mean(np.square(self._numpy_origins()[0]))
+        weight = max(share * np.trace(moment) / len(moment), noise, 1e-12)
         moment[np.diag_indices(len(moment))] += weight
         matrix = np.linalg.solve(moment, cross + weight * self._prior)
         return matrix, moment
 
     def shift(self, matrix):
         """Returns by how much a matrix misses the targets in the mean."""
-        of_inputs, of_targets = self._means()
+        pairs = zip(self._means(), self._numpy_origins())
+        of_inputs, of_targets = (mean + origin for mean, origin in pairs)
         return of_targets - of_inputs @ matrix
 
+    def _numpy_origins(self):
+        return [
+            np.asarray(ops.convert_to_numpy(x), "float64")
+            for x in self._origins
+        ]
+
     def _means(self):
-        """Means of the inputs and of the targets."""
+        """Means of inputs and of targets, as seen from their origins."""
         return [total / self._count for total in self._totals]
 
 

@@ -63,6 +63,39 @@ def test_inputs_that_are_all_zero_leave_the_kernel_as_it_is():
     np.testing.assert_allclose(matrix, prior)
 
 
+@pytest.mark.parametrize("value", [0.2, 1.0, 128.0])
+def test_inputs_that_never_vary_leave_the_kernel_as_it_is(value):
+    prior = np.random.default_rng(0).normal(size=(6, 2))
+    inputs = np.full((5000, 6), value, "float32")
+    inputs *= np.linspace(0.3, 1.7, 6, dtype="float32")
+    targets = (inputs @ np.ones((6, 2)) / 3).astype("float32")
+    matrix, _, shift = fitted(inputs, targets, prior, is_centered=True)
+    np.testing.assert_allclose(matrix, prior, atol=1e-2)
+    expected = targets[0] - inputs[0] @ prior
+    np.testing.assert_allclose(shift, expected, atol=2e-2 * max(value, 1))
+
+
+def test_an_input_that_is_constant_in_calibration_alone():
+    picture, camera = keras.Input((12,)), keras.Input((4,))
+    hidden = [layers.Dense(16, activation="relu")(x) for x in (picture, camera)]
+    hidden = [layers.Dense(16, activation="relu")(x) for x in hidden]
+    outputs = layers.Dense(3)(layers.Concatenate()(hidden))
+    model = keras.Model([picture, camera], outputs)
+    plan = kdf.baselines.magnitude(model, kdf.MACs(0.7))
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(256, 12)).astype("float32")
+    seen = [x, np.full((256, 4), 0.7, "float32")]
+    other = [x, rng.normal(size=(256, 4)).astype("float32")]
+    plain = kdf.compress(model, plan)
+    fitted = kdf.compress(model, plan, calibration=seen)
+
+    def error(small, inputs):
+        return np.abs(np.asarray(small(inputs)) - model(inputs)).mean()
+
+    assert error(fitted, seen) < error(plain, seen)
+    assert error(fitted, other) < 1.1 * error(plain, other)
+
+
 def dense_network():
     """Hidden units of which two compute the same."""
     inputs = keras.Input((6,))
