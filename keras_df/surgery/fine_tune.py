@@ -72,11 +72,13 @@ def fine_tune(
     Raises:
         FloatingPointError: If the loss became NaN or infinite. The weights
             are lost then; `compress` makes them anew.
-        TypeError: If `model` or `teacher` is not a `keras.Model`.
-        ValueError: If the number of steps is unknown, a number is not
+        TypeError: If `model` or `teacher` is not a `keras.Model`, or
+            `distillation` not a loss of that kind.
+        ValueError: If the number of steps is unknown or 0, a number is not
             positive, `teacher` has other inputs or outputs than `model`, one
             of both ends in probabilities and `distillation` is not given, or
-            `distillation` is given without a teacher.
+            `distillation` is given without a teacher or compares layers
+            inside the models.
 
     Example:
 
@@ -94,6 +96,8 @@ def fine_tune(
     """
     _check(model, teacher, distillation, epochs, learning_rate)
     steps = epochs * _steps_per_epoch(data, fit_options)
+    if steps == 0:
+        raise ValueError(f"The data set is empty. Received: data={data!r}")
     # Both share the optimizer, so that `model` ends compiled either way.
     optimizer = _optimizer(learning_rate, steps)
     trained = model
@@ -131,7 +135,8 @@ def _steps_per_epoch(data, options):
         samples -= int(samples * options.get("validation_split", 0))
         return -(-samples // (options.get("batch_size") or 32))
     try:
-        return len(data)
+        # `num_batches` is how a `PyDataset` says it today.
+        return getattr(data, "num_batches", None) or len(data)
     except TypeError as error:
         raise ValueError(
             "The data set does not say how many batches it has. Pass "
@@ -162,4 +167,21 @@ def _check(model, teacher, distillation, epochs, learning_rate):
         raise ValueError(
             "`distillation` compares with a teacher: pass the original model "
             "as `teacher`. Received: teacher=None"
+        )
+    _check_distillation(distillation)
+
+
+def _check_distillation(distillation):
+    kind = keras.distillation.DistillationLoss
+    wanted = "a `keras.distillation.DistillationLoss`"
+    check_type("distillation", distillation, kind, wanted, optional=True)
+    names = (
+        getattr(distillation, f"{whose}_layer_name", None)
+        for whose in ("teacher", "student")
+    )
+    if any(names):
+        raise ValueError(
+            "`distillation` must compare outputs of whole models. Received a "
+            f"{type(distillation).__name__} of layers inside; "
+            "`keras.distillation.Distiller` trains with that."
         )

@@ -242,6 +242,15 @@ class Batches(keras.utils.PyDataset):
         return x[index::3], y[index::3]
 
 
+class CountedBatches(keras.utils.PyDataset):
+    @property
+    def num_batches(self):
+        return 3
+
+    def __getitem__(self, index):
+        return Batches()[index]
+
+
 def endless():
     while True:
         yield Batches()[0]
@@ -249,8 +258,12 @@ def endless():
 
 @pytest.mark.parametrize(
     "data, options",
-    [(Batches(), {}), (endless(), {"steps_per_epoch": 3})],
-    ids=["sequence", "generator"],
+    [
+        (Batches(), {}),
+        (CountedBatches(), {}),
+        (endless(), {"steps_per_epoch": 3}),
+    ],
+    ids=["sequence", "counted", "generator"],
 )
 def test_any_data_that_fit_takes(data, options):
     student, teacher = regressor(), regressor(16)
@@ -263,6 +276,36 @@ def test_any_data_that_fit_takes(data, options):
 def test_data_of_unknown_length_is_refused():
     with pytest.raises(ValueError, match="steps_per_epoch"):
         kdf.fine_tune(regressor(), endless(), "mse")
+
+
+def test_an_empty_data_set_is_refused():
+    x, y = regression_data()
+    with pytest.raises(ValueError, match="The data set is empty"):
+        kdf.fine_tune(regressor(), (x[:0], y[:0]), "mse")
+
+
+@pytest.mark.parametrize(
+    "distillation, error, message",
+    [
+        ("mse", TypeError, "`keras.distillation.DistillationLoss`.*'mse'"),
+        (
+            keras.distillation.FeatureDistillation("mse", "a", "b"),
+            ValueError,
+            "FeatureDistillation of layers inside",
+        ),
+    ],
+)
+def test_distillation_of_other_kinds_is_refused(distillation, error, message):
+    student, teacher = regressor(), regressor(16)
+    with pytest.raises(error, match=message):
+        kdf.fine_tune(
+            student,
+            regression_data(),
+            "mse",
+            teacher=teacher,
+            distillation=distillation,
+        )
+    assert not student.compiled
 
 
 def test_a_checkpoint_keeps_the_model_alone(tmp_path):
