@@ -155,21 +155,6 @@ def test_a_mount_point_is_refused_before_the_work(tmp_path, monkeypatch):
     assert os.listdir(folder) == ["a"]
 
 
-def test_a_folder_that_cannot_be_moved_away_stays(tmp_path, monkeypatch):
-    def fail(*args):
-        raise OSError(16, "Device or resource busy")
-
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    write(folder, "a")
-    monkeypatch.setattr(os, "rename", fail)
-    busy = pytest.raises(OSError, match="busy. Nothing was written")
-    with busy, replacing_folder(folder) as new:
-        write(new, "b")
-    assert os.listdir(folder) == ["a"]
-    assert os.listdir(tmp_path) == ["folder"]
-
-
 @pytest.fixture
 def rescued():
     """Files that a rescue has found."""
@@ -190,18 +175,33 @@ def test_what_failed_half_way_can_be_rescued(tmp_path, rescue, rescued):
     assert not os.listdir(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "move, error, message",
+    [
+        (
+            "rename",
+            (16, "Device or resource busy"),
+            "busy. Nothing was written",
+        ),
+        (
+            "replace",
+            (28, "No space left on device"),
+            "No space.*Nothing was written",
+        ),
+    ],
+)
 def test_a_folder_that_cannot_be_moved_can_be_rescued(
-    tmp_path, rescue, rescued, monkeypatch
+    move, error, message, tmp_path, rescue, rescued, monkeypatch
 ):
     def fail(*args):
-        raise OSError(28, "No space left on device")
+        raise OSError(*error)
 
     folder = tmp_path / "folder"
     folder.mkdir()
     write(folder, "a")
-    monkeypatch.setattr(os, "replace", fail)
-    no_space = pytest.raises(OSError, match="No space.*Nothing was written")
-    with no_space, replacing_folder(folder, rescue) as new:
+    monkeypatch.setattr(os, move, fail)
+    failing = pytest.raises(OSError, match=message)
+    with failing, replacing_folder(folder, rescue) as new:
         write(new, "b")
     assert rescued == ["b"]
     assert os.listdir(folder) == ["a"]

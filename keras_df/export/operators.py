@@ -1,6 +1,5 @@
 """The operators of a network, each as a `.tflite` file of its own."""
 
-import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -92,14 +91,13 @@ def whole_operator(node):
     def make(inputs, outputs):
         return twin(node.operation)
 
-    operator = _operator(make, tuple(shape[1:-1]), shape[-1], 0)
     # It is timed at its own width only: one of another width is another.
     config = node.operation.get_config()
     widths = shape[-1], config.get("filters"), config.get("units")
-    return dataclasses.replace(operator, key=f"{operator.key}, {widths}")
+    return _operator(make, tuple(shape[1:-1]), shape[-1], 0, widths)
 
 
-def _operator(make, sizes, inputs, outputs):
+def _operator(make, sizes, inputs, outputs, widths=()):
     example = make(inputs, outputs)
     config = {
         key: value
@@ -107,7 +105,7 @@ def _operator(make, sizes, inputs, outputs):
         if key not in _IMMATERIAL and not key.endswith(_IMMATERIAL_ENDINGS)
     }
     kind = type(example).__name__
-    key = json.dumps([kind, config, sizes], sort_keys=True, default=str)
+    key = json.dumps([kind, config, sizes, widths], sort_keys=True, default=str)
     return Operator(key, make, tuple(sizes), inputs, outputs)
 
 

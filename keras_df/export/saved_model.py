@@ -69,8 +69,8 @@ def _check_replaceable(path):
     """Raises unless a path is free, an empty folder or a SavedModel alone."""
     if not os.path.exists(path):
         return
-    files = set(os.listdir(path)) if os.path.isdir(path) else {""}
-    if files and "saved_model.pb" not in files:
+    files = set(os.listdir(path)) if os.path.isdir(path) else None
+    if files is None or (files and "saved_model.pb" not in files):
         raise FileExistsError(
             f"'{path}' exists and is not a SavedModel. Name another folder, or "
             "remove it."

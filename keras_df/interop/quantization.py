@@ -91,8 +91,7 @@ class _Annotator:
             return self._is_folded(layer)
         if not (self._registry.supports(layer) or type(layer) in known):
             return False
-        name = _activation_name(layer)
-        return name == "NoneType" or name in _ACTIVATIONS
+        return _activation_name(layer) in _ACTIVATIONS
 
     def _is_folded(self, layer):
         """Whether a BatchNormalization becomes part of the layer before it."""
@@ -105,11 +104,13 @@ class _Annotator:
         (source,) = _sources(layer)
         if type(source) not in kinds or self._consumers[id(source)] > 1:
             return False
-        return _activation_name(source) in ("NoneType", "linear")
+        return _activation_name(source) == "linear"
 
 
 def _activation_name(layer):
     activation = getattr(layer, "activation", None)
+    if activation is None:
+        return "linear"
     return getattr(activation, "__name__", type(activation).__name__)
 
 

@@ -52,7 +52,7 @@ class Fit:
             targets: Tensor of shape `(samples, columns)`.
         """
         if self._origins is None:
-            self._origins = self._choose_origins(inputs, targets)
+            self._origins = [self._origin(x) for x in (inputs, targets)]
         inputs, targets = inputs - self._origins[0], targets - self._origins[1]
         self._count += inputs.shape[0]
         transposed = ops.transpose(inputs)
@@ -61,11 +61,11 @@ class Fit:
         for total, values in zip(self._totals, (inputs, targets)):
             total += ops.convert_to_numpy(ops.sum(values, axis=0))
 
-    def _choose_origins(self, inputs, targets):
-        """About the means: small differences of large numbers are noise."""
+    def _origin(self, values):
+        """About the mean: small differences of large numbers are noise."""
         if not self._is_centered:
-            return [ops.zeros_like(x[0]) for x in (inputs, targets)]
-        return [ops.mean(x, axis=0) for x in (inputs, targets)]
+            return np.zeros(values.shape[1], "float32")
+        return ops.convert_to_numpy(ops.mean(values, axis=0))
 
     def solve(self):
         """Returns the matrix, and the moment of the inputs."""
@@ -76,7 +76,7 @@ class Fit:
             cross = cross - np.outer(of_inputs, of_targets)
         share = ridge(RIDGE, len(moment), self._count)
         # Inputs that do not vary must leave the kernel as it is.
-        noise = NOISE * np.mean(np.square(self._numpy_origins()[0]))
+        noise = NOISE * np.mean(np.square(self._origins[0]))
         weight = max(share * np.trace(moment) / len(moment), noise, 1e-12)
         moment[np.diag_indices(len(moment))] += weight
         matrix = np.linalg.solve(moment, cross + weight * self._prior)
@@ -84,15 +84,9 @@ class Fit:
 
     def shift(self, matrix):
         """Returns by how much a matrix misses the targets in the mean."""
-        pairs = zip(self._means(), self._numpy_origins())
+        pairs = zip(self._means(), self._origins)
         of_inputs, of_targets = (mean + origin for mean, origin in pairs)
         return of_targets - of_inputs @ matrix
-
-    def _numpy_origins(self):
-        return [
-            np.asarray(ops.convert_to_numpy(x), "float64")
-            for x in self._origins
-        ]
 
     def _means(self):
         """Means of inputs and of targets, as seen from their origins."""
