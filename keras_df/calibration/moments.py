@@ -8,6 +8,7 @@ change `D` of its kernel makes on real inputs is `trace(D^T C D)`, not
 import collections
 import math
 
+import keras
 import numpy as np
 from keras import layers
 from keras import ops
@@ -52,7 +53,9 @@ def second_moments(model, batches, paths):
     recorder = _Recorder(set(paths))
     for batch in batches:
         recorder.start(len(batches))
-        walk(model, flat_inputs(model, batch), recorder.visit)
+        inputs = flat_inputs(model, batch)
+        with keras.StatelessScope():  # A recurrent layer may keep its state.
+            walk(model, inputs, recorder.visit)
     return recorder.moments()
 
 

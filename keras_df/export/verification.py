@@ -70,7 +70,8 @@ def example_inputs(model, batch_size=BATCH):
 def expected_outputs(model, inputs):
     """Runs a Keras model in inference mode on a list of arrays."""
     struct = tree.pack_sequence_as(graph_of(model).input, inputs)
-    outputs = model(struct, training=False)
+    with keras.StatelessScope():  # A recurrent layer may keep its state.
+        outputs = model(struct, training=False)
     return [keras.ops.convert_to_numpy(x) for x in tree.flatten(outputs)]
 
 

@@ -20,13 +20,21 @@ class Calls(list):
     """The calls of one operation in one model: `(args, kwargs)` per batch."""
 
     def run(self, function):
-        """Returns what a function returns for each batch."""
-        return [function(*args, **kwargs) for args, kwargs in self]
+        """Returns what a function returns for each batch, each from one state.
+
+        Neither a recurrent layer's state nor any other is changed.
+        """
+        return [_result(function, args, kwargs) for args, kwargs in self]
 
     @property
     def tensors(self):
         """The first tensor that each call reads."""
         return [args[0] if args else kwargs["inputs"] for args, kwargs in self]
+
+
+def _result(function, args, kwargs):
+    with keras.StatelessScope():
+        return function(*args, **kwargs)
 
 
 def run_side_by_side(model, batches, visit):
@@ -105,7 +113,7 @@ class _Rehearsal:
         for value in read:
             self.reads[value.place] += 1
         args, kwargs = _unpacked((args, kwargs), lambda value: value.tensor)
-        outputs = operation(*args, **inference(operation, kwargs))
+        outputs = _result(operation, args, inference(operation, kwargs))
         made = len(self.reads)
         outputs = tree.map_structure(self.value, outputs)
         self._events.append(

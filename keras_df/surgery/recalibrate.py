@@ -89,7 +89,8 @@ def _measure(norms, runs):
             norm.trainable, norm.momentum = True, 0.0
             norm.call = pool.call
         for run in runs:
-            run()
+            with keras.StatelessScope():  # No other state is to change.
+                run()
     finally:
         for norm, (momentum, trainable) in zip(norms, settings):
             del norm.call

@@ -93,3 +93,11 @@ def test_another_backend_is_refused(monkeypatch):
     monkeypatch.setattr(keras.config, "backend", lambda: "jax")
     with pytest.raises(RuntimeError, match="Packing needs the TensorFlow.*jax"):
         require_tensorflow("Packing")
+
+
+def test_a_layer_that_keeps_its_state_is_run_from_where_it_is():
+    inputs = keras.Input(batch_shape=(2, 3, 4))
+    model = keras.Model(inputs, layers.SimpleRNN(5, stateful=True)(inputs))
+    x = example_inputs(model)
+    first, second = expected_outputs(model, x), expected_outputs(model, x)
+    np.testing.assert_array_equal(first[0], second[0])

@@ -138,6 +138,22 @@ def test_states_of_a_recurrent_layer():
     assert_compresses(close(inputs, layers.Concatenate()([x, outputs[0]])))
 
 
+@pytest.mark.parametrize("reconstruction", ["sequential", "independent"])
+def test_a_recurrent_layer_of_the_caller_keeps_its_state(reconstruction):
+    inputs = keras.Input(batch_shape=(4, 6, 8))
+    x = layers.BatchNormalization()(layers.Dense(12)(inputs))
+    memory = layers.GRU(5, stateful=True)
+    model = close(inputs, layers.Dense(8)(memory(x)))
+    randomize(model)
+    batches = [random_inputs(model, seed=seed) for seed in range(2)]
+    model(batches[0])
+    before = np.asarray(memory.states[0]).copy()
+    plan = kdf.baselines.energy(model, kdf.MACs(0.95), calibration=batches)
+    kdf.compress(model, plan, batches, reconstruction=reconstruction)
+    kdf.recalibrate(model, batches)
+    np.testing.assert_array_equal(np.asarray(memory.states[0]), before)
+
+
 def test_convolutional_lstm():
     inputs = keras.Input((3, 6, 6, 2))
     x = layers.ConvLSTM2D(4, 3, name="lstm")(inputs)
