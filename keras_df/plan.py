@@ -63,7 +63,8 @@ class CompressionPlan:
         costs: Dict from `"macs"`, `"flops"` and `"params"` to a tuple of
             integers `(before, after)`, counted on the real layers. A plan
             for a `Latency` budget also has `"latency"`, in microseconds.
-        budget: List of strings, the budgets that the plan was made for.
+        budget: List of strings, the budgets that the plan was made for. After
+            "then", shares are of what the plans before it leave.
         notes: List of strings that the summary repeats.
 
     Example:
@@ -175,8 +176,10 @@ class CompressionPlan:
             for name, (_, after) in other.costs.items()
             if name in self.costs
         }
-        notes = [*self.notes, *other.notes]
-        return CompressionPlan(layers, costs, other.budget, notes)
+        budget = [*self.budget, *(f"then {text}" for text in other.budget)]
+        notes = [f"of the first plan: {note}" for note in self.notes]
+        notes += [f"of the second plan: {note}" for note in other.notes]
+        return CompressionPlan(layers, costs, budget, notes)
 
     def validate(self, model):
         """Checks that the plan fits a model.

@@ -333,9 +333,22 @@ def test_a_plan_after_another_does_what_both_do(residual_model, second):
     for name, (before, after) in joint.costs.items():
         assert before == getattr(count(residual_model), name)
         assert after == getattr(found, name)
-    assert joint.budget == ["MACs(0.5)"]
+    assert joint.budget == ["FLOPs(0.6)", "then MACs(0.5)"]
     for layer in joint.layers.values():
         assert layer.rank is None or layer.rank <= layer.max_rank
+
+
+def test_notes_say_which_of_two_plans_they_are_of(residual_model):
+    def noted(plan, note):
+        return dataclasses.replace(plan, notes=[note])
+
+    first = baselines.magnitude(residual_model, FLOPs(0.6))
+    second = baselines.energy(compress(residual_model, first), MACs(0.5))
+    joint = noted(first, "few steps").then(noted(second, "no data"))
+    assert joint.notes == [
+        "of the first plan: few steps",
+        "of the second plan: no data",
+    ]
 
 
 def test_no_plan_follows_one_that_decomposes(residual_model):

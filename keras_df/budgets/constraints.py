@@ -48,7 +48,8 @@ class Constraints:
             of their rank that remains, in `[0, 1]`.
         caps: Dict from layers to the largest share of their channels and of
             their rank that remains, in `(0, 1]`. None may be below
-            a floor of the same layer.
+            a floor of the same layer. The plan's notes name those that the
+            other constraints leave no room for.
         skip: Layers that keep all their filters and stay dense. Their inputs
             may still shrink with the layers before them.
 

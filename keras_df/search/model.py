@@ -12,6 +12,7 @@ from keras import ops
 from keras_df import ops as df_ops
 from keras_df.budgets import as_budgets
 from keras_df.budgets.allocation import Allocator
+from keras_df.budgets.caps import exceeded_caps
 from keras_df.budgets.constraints import Constraints
 from keras_df.budgets.constraints import as_constraints
 from keras_df.checks import check_positive_integer
@@ -413,7 +414,10 @@ class SearchModel(ResumableModel):
         ]
         selection = self._allocator.fit(scores, ranks)
         plan = CompressionPlan.from_selection(
-            self._graph, selection, self.budgets
+            self._graph,
+            selection,
+            self.budgets,
+            exceeded_caps(self._allocator, selection),
         )
         shares = ops.convert_to_numpy(self.relax()[-1])
         notes = disagreements(plan, dict(zip(self._allocator.limits, shares)))

@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_df.budgets import as_budgets
 from keras_df.budgets.allocation import Allocator
+from keras_df.budgets.caps import exceeded_caps
 from keras_df.budgets.constraints import Constraints
 from keras_df.budgets.constraints import as_constraints
 from keras_df.budgets.schemes import kernel_matrix
@@ -320,7 +321,8 @@ def _plan(model, budget, constraints, scores):
     check_weights(graph)
     allocator = Allocator(graph, budgets, constraints)
     selection = allocator.fit(*scores(allocator))
-    return CompressionPlan.from_selection(graph, selection, budgets)
+    notes = exceeded_caps(allocator, selection)
+    return CompressionPlan.from_selection(graph, selection, budgets, notes)
 
 
 def _prune(model, budget, constraints, strength, allocation):
