@@ -71,7 +71,7 @@ class LatencyTable:
 
         Raises:
             ValueError: If the table was measured for another model, or for
-                inputs of another size.
+                inputs of another size, or lacks a scheme.
         """
         self._check_fit([cost for cost in costs if cost.outputs is not None])
         rest = {name: [] for name in RESOURCES} | {
@@ -90,6 +90,13 @@ class LatencyTable:
                 f"{', '.join(set(self.kernels) - paths) or 'none'}."
             )
         for cost in costs:
+            lacking = set(map(str, cost.pairs)) - set(self.kernels[cost.path])
+            if lacking:
+                raise ValueError(
+                    f"The latency table has no times for layer '{cost.path}' "
+                    f"as a pair of Scheme {min(lacking)}. "
+                    "`keras_df.export.measure_latency` makes one that has."
+                )
             here = cost.dense["macs"].product
             there = self.macs.get(cost.path, here)
             if there != here:

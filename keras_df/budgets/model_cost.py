@@ -72,6 +72,12 @@ class ModelCost:
             resource: self.count(resource, np.ones(graph.unit_count))
             for resource in self.resources
         }
+        if not self.totals.get(LATENCY, 1):
+            raise ValueError(
+                "By the latency table the model takes less than a microsecond, "
+                "of which no share can be asked for. "
+                "`keras_df.export.measure_latency` makes a table."
+            )
 
     def _collect(self, nodes, kernels, resource):
         pairs = [

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import keras
 import numpy as np
 
 from keras_df.budgets import LatencyTable
@@ -134,6 +135,23 @@ def calibrate(graph, table, plans, measured):
         per_flop=float(per_flop),
         fixed=float(fixed),
         networks=np.stack([measured, predicted], axis=1).round(1).tolist(),
+    )
+
+
+def check_scale(table):
+    """Raises RuntimeError if, by a calibrated table, every operator is free.
+
+    Args:
+        table: `LatencyTable` from `calibrate`.
+    """
+    if any(keras.tree.flatten((table.kernels, table.operators))):
+        return
+    times = ", ".join(f"{measured:,}" for measured, _ in table.networks)
+    raise RuntimeError(
+        "Compressed versions of the model do not get faster as their "
+        f"operators do: they took {times} microseconds, the model itself "
+        "first. Measure on a machine that does nothing else, with more "
+        "`repeats`; a network this small may have nothing to gain."
     )
 
 

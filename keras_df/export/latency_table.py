@@ -12,11 +12,13 @@ from keras_df.budgets.constraints import Constraints
 from keras_df.checks import check_positive_integer
 from keras_df.export.latency import interleaved_times
 from keras_df.export.latency_fit import calibrate
+from keras_df.export.latency_fit import check_scale
 from keras_df.export.latency_fit import fit_operators
 from keras_df.export.litert import convert
 from keras_df.export.operators import kernel_operators
 from keras_df.export.operators import operator_file
 from keras_df.export.operators import whole_operator
+from keras_df.export.portable import in_float32
 from keras_df.export.verification import require_packages
 from keras_df.export.verification import require_tensorflow
 from keras_df.files import check_target
@@ -50,8 +52,8 @@ def measure_latency(
     on compressed versions of it. It takes about a minute.
 
     Args:
-        model: A built Functional or Sequential model, in float32 and with
-            channels last.
+        model: A built Functional or Sequential model with channels last. It
+            is measured in float32, which LiteRT computes in.
         filepath: Path of a JSON file to write the table to.
         threads: Number of threads.
         repeats: Number of interleaved rounds, each of which runs every
@@ -63,7 +65,8 @@ def measure_latency(
 
     Raises:
         ImportError: If SciPy, of the extra `keras_df[litert]`, is missing.
-        RuntimeError: If Keras does not run on TensorFlow.
+        RuntimeError: If Keras does not run on TensorFlow, or if compressed
+            models do not get faster as their operators do.
         ValueError: If a layer has its channels first, or a number is not a
             positive integer.
         OSError: If the file cannot be written.
@@ -83,6 +86,7 @@ def measure_latency(
     check_positive_integer("repeats", repeats)
     if filepath is not None:
         check_target(filepath)
+    model = in_float32(model)
     graph = analyze(model)
     roles = _roles(graph)
     points = _points(roles)
@@ -111,6 +115,7 @@ def measure_latency(
         # calibrated on such plans too.
         budget = functools.partial(Latency, table=table)
     progress.update(progress.target, finalize=True)
+    check_scale(table)
     if filepath is not None:
         table.save(filepath)
     return table

@@ -169,6 +169,20 @@ def test_a_table_for_inputs_of_another_size_is_refused(table, changes):
         kdf.baselines.random(network(**changes), kdf.Latency(0.5, table))
 
 
+def test_a_table_without_a_scheme_is_refused(table):
+    del table.kernels["b"]["2"]
+    with pytest.raises(ValueError, match="'b' as a pair of Scheme 2"):
+        kdf.baselines.magnitude(network(), kdf.Latency(0.5, table))
+
+
+def test_a_table_without_times_is_refused():
+    free = {"dense": [0.0] * 4, "1": [[0.0] * 4] * 2, "2": [[0.0] * 4] * 2}
+    kernels = dict.fromkeys(("a", "b", "logits"), free)
+    table = kdf.LatencyTable(kernels, {}, per_flop=0.0, fixed=0.0, tile=1)
+    with pytest.raises(ValueError, match="less than a microsecond"):
+        kdf.baselines.magnitude(network(), kdf.Latency(0.5, table))
+
+
 def test_a_table_is_that_of_pruned_models_too(table):
     plan = kdf.baselines.magnitude(
         network(),

@@ -16,10 +16,10 @@ from keras_df.graph import analyze
 pytest.importorskip("scipy")
 
 
-def network(size=16):
+def network(size=16, inner="float32"):
     inputs = keras.Input((size, size, 3))
     x = layers.Conv2D(24, 3, padding="same", name="stem")(inputs)
-    y = layers.Conv2D(24, 3, padding="same", name="inner")(x)
+    y = layers.Conv2D(24, 3, padding="same", name="inner", dtype=inner)(x)
     x = layers.ReLU()(layers.Add()([x, y]))
     x = layers.DepthwiseConv2D(3, name="depthwise")(x)
     x = layers.Conv2D(16, 3, groups=4, name="grouped")(x)
@@ -128,6 +128,29 @@ def test_whole_operators_of_other_widths_are_measured_apart():
     points = _points(_roles(analyze(keras.Model(inputs, outputs))))
     widths = sorted(n for _, n, outputs in points if not outputs)
     assert widths == [8, 64, 1024, 1024]
+
+
+def test_networks_that_do_not_follow_their_operators_are_refused():
+    model = network()
+    roles = _roles(analyze(model))
+    points = _points(roles)
+    operators = latency_fit.fit_operators(
+        analyze(model), roles, points, np.linspace(1.0, 9.0, len(points))
+    )
+    plans = [None] + [kdf.baselines.random(model, kdf.MACs(0.5))] * 2
+    noise = np.array([50.0, 90.0, 90.0])
+    table = latency_fit.calibrate(analyze(model), operators, plans, noise)
+    with pytest.raises(RuntimeError, match="took 50.0, 90.0, 90.0 micro"):
+        latency_fit.check_scale(table)
+    latency_fit.check_scale(operators)
+
+
+def test_a_model_in_mixed_precision_is_measured_in_float32():
+    model = network(inner="mixed_float16")
+    table = measure_latency(model, repeats=5, verbose=False)
+    plan = kdf.baselines.random(model, kdf.Latency(0.8, table))
+    before, after = plan.costs["latency"]
+    assert 0 < after <= 0.8 * before
 
 
 def test_channels_first_is_refused():
