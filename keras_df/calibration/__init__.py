@@ -5,6 +5,10 @@ from keras_df.calibration.data import flat_inputs as flat_inputs
 from keras_df.calibration.data import iterate_batches as iterate_batches
 from keras_df.calibration.data import stream_batches as stream_batches
 from keras_df.calibration.data import take_batches as take_batches
+from keras_df.calibration.length import batch_count as batch_count
+from keras_df.calibration.length import (
+    is_of_unknown_length as is_of_unknown_length,
+)
 from keras_df.calibration.metric import metric_of_scheme as metric_of_scheme
 from keras_df.calibration.metric import mix as mix
 from keras_df.calibration.metric import moment_by_column as moment_by_column

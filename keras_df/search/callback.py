@@ -2,9 +2,9 @@
 
 import keras
 
+from keras_df.calibration import is_of_unknown_length
 from keras_df.checks import check_positive_integer
 from keras_df.search.guard import Guard
-from keras_df.search.resume import is_of_unknown_length
 
 UNKNOWN_LENGTH = (
     "The data set does not say how many batches it has. Pass "

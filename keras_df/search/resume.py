@@ -1,13 +1,12 @@
 """Continuing a search that was killed: at its step, from whole files."""
 
 import contextlib
-import inspect
 import json
-import math
 import os
 
 import keras
 
+from keras_df.calibration import batch_count
 from keras_df.files import replacing
 
 _WEIGHTS = "latest.weights.h5"
@@ -147,8 +146,10 @@ class _Stream:
     def __init__(self, arguments):
         self._steps = arguments.get("steps_per_epoch")
         self._first_epoch = arguments.get("initial_epoch") or 0
-        self._length = _batch_count(
-            arguments.get("x"), arguments.get("batch_size") or 32
+        self._length = batch_count(
+            arguments.get("x"),
+            arguments.get("batch_size"),
+            arguments.get("validation_split"),
         )
 
     def read_before(self, epoch):
@@ -156,31 +157,6 @@ class _Stream:
             return 0
         count = self._steps * (epoch - self._first_epoch)
         return count % self._length if self._length else count
-
-
-def _batch_count(data, batch_size):
-    """Number of batches in one pass over data, None if endless or unknown."""
-    if isinstance(data, keras.utils.PyDataset):
-        return data.num_batches
-    if hasattr(data, "cardinality"):
-        # Of a distributed data set it is a property.
-        count = data.cardinality
-        count = int(count() if callable(count) else count)
-        return count if count >= 0 else None
-    shapes = [getattr(x, "shape", None) for x in keras.tree.flatten(data)]
-    if not shapes or not all(shapes):
-        return None
-    return math.ceil(shapes[0][0] / batch_size)
-
-
-def is_of_unknown_length(data):
-    """Whether Keras cannot know how many batches data has."""
-    is_stream = (
-        isinstance(data, keras.utils.PyDataset)
-        or hasattr(data, "cardinality")
-        or inspect.isgenerator(data)
-    )
-    return is_stream and _batch_count(data, batch_size=1) is None
 
 
 def _backup_folders(callbacks):

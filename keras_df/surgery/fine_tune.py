@@ -4,6 +4,7 @@ import math
 
 import keras
 
+from keras_df.calibration import batch_count
 from keras_df.checks import check_positive_integer
 from keras_df.checks import check_type
 from keras_df.checks import is_finite_number
@@ -127,21 +128,14 @@ def _optimizer(learning_rate, steps):
 
 
 def _steps_per_epoch(data, options):
-    if options.get("steps_per_epoch"):
-        return options["steps_per_epoch"]
-    first = keras.tree.flatten(data)[0]
-    if hasattr(first, "shape"):
-        samples = len(first)
-        samples -= int(samples * options.get("validation_split", 0))
-        return -(-samples // (options.get("batch_size") or 32))
-    try:
-        # `num_batches` is how a `PyDataset` says it today.
-        return getattr(data, "num_batches", None) or len(data)
-    except TypeError as error:
+    sizes = options.get("batch_size"), options.get("validation_split")
+    steps = options.get("steps_per_epoch") or batch_count(data, *sizes)
+    if steps is None:
         raise ValueError(
             "The data set does not say how many batches it has. Pass "
             f"`steps_per_epoch`. Received: data={data!r}"
-        ) from error
+        )
+    return steps
 
 
 def _check_finite(history, learning_rate):
