@@ -16,9 +16,11 @@ written.
 
 import collections.abc
 import dataclasses
+import filecmp
 import json
 import os
 import pathlib
+import shutil
 import sys
 
 import datasets
@@ -175,8 +177,10 @@ def steps_per_epoch(experiment, images):
 
 def original(experiment, data, path):
     """The trained network: the user's, downloaded, or trained here."""
-    if FLAGS.pretrained or os.path.exists(path):
-        return keras.models.load_model(FLAGS.pretrained or path)
+    if FLAGS.pretrained:
+        adopt(FLAGS.pretrained, path)
+    if os.path.exists(path):
+        return keras.models.load_model(path)
     model = experiment.network(experiment)
     if experiment.weights is None:
         train(
@@ -189,6 +193,18 @@ def original(experiment, data, path):
     with replacing(path) as new:
         model.save(new)
     return model
+
+
+def adopt(pretrained, path):
+    """Copies the user's network, unless plans of another are beside it."""
+    if not os.path.exists(path):
+        with replacing(path) as new:
+            shutil.copyfile(pretrained, new)
+    elif not filecmp.cmp(pretrained, path, shallow=False):
+        raise app.UsageError(
+            f"'{path}' is another network than --pretrained. Name another "
+            "--out, or leave --pretrained out to go on with it."
+        )
 
 
 def search(experiment, model, data, path):
@@ -303,7 +319,7 @@ def main(argv):
         raise app.UsageError("Pass --experiment, one of EXPERIMENTS, or --cost")
     experiment = EXPERIMENTS[FLAGS.experiment]
     if FLAGS.synthetic:
-        experiment = rehearsal(experiment)
+        experiment = with_flags(rehearsal(experiment))
         data = datasets.synthetic(experiment)
     else:
         experiment = with_flags(experiment)

@@ -129,10 +129,21 @@ def test_a_pretrained_network_and_the_paper_s_search(tmp_path):
         f"--pretrained={known}",
         "--config=paper",
     )
-    assert not (tmp_path / "second" / "original.keras").exists()
+    adopted = tmp_path / "second" / "original.keras"
+    assert adopted.read_bytes() == known.read_bytes()
     before = (tmp_path / "first" / "plan.json").read_text()
     run(SCRIPT, tmp_path, *flags, "--out=first", "--budget=0.3")
     assert (tmp_path / "first" / "plan.json").read_text() == before
+
+
+def test_plans_of_one_network_are_not_used_on_another(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "original.keras").write_bytes(b"one")
+    (tmp_path / "other.keras").write_bytes(b"two")
+    flags = ("--experiment=resnet18_imagenet", "--synthetic", "--out=out")
+    with pytest.raises(AssertionError, match="another network than --pretr"):
+        run(SCRIPT, tmp_path, *flags, "--pretrained=other.keras")
+    assert (tmp_path / "out" / "original.keras").read_bytes() == b"one"
 
 
 @slow
