@@ -65,6 +65,11 @@ def load_data(args, model, targets=True):
             "positive."
         )
     shape = _input_shape(graph, args.image_size)
+    if args.augment and len(shape) != 3:
+        raise UsageError(
+            "--augment flips and shifts images; the model takes inputs of "
+            f"shape {shape}."
+        )
     if args.data.endswith(".npz"):
         train, test = _arrays(args, shape, targets)
     elif os.path.isdir(args.data):

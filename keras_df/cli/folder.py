@@ -18,6 +18,11 @@ def check_folder(folder, known, overwrite):
     """
     if os.path.islink(folder) or os.path.isfile(folder):
         raise UsageError(f"'{folder}' is not a folder. Name another --out.")
+    if os.path.realpath(folder) == os.path.realpath(os.curdir):
+        raise UsageError(
+            f"'{folder}' is the folder that you are in, which would be "
+            "replaced. Name another --out."
+        )
     parent = os.path.dirname(os.path.abspath(folder))
     if not os.path.isdir(parent):
         raise UsageError(f"There is no folder '{parent}' to write to.")

@@ -60,6 +60,10 @@ def make_budget(args, model, threads=1):
             f"{args.resource}"
         )
     if args.budget is None:
+        if args.resource == "latency":
+            raise UsageError(
+                "--resource latency needs a --budget, such as --budget 0.8."
+            )
         return None
     if args.resource != "latency":
         with as_usage():

@@ -96,6 +96,13 @@ def test_integers_stay_integers(tmp_path):
     assert found.dtype == "int32"
 
 
+def test_vectors_are_not_augmented(tmp_path):
+    np.savez(tmp_path / "d.npz", x=np.zeros((4, 5)), y=np.zeros(4))
+    model = keras.Sequential([keras.Input((5,)), layers.Dense(2)])
+    with pytest.raises(UsageError, match=r"--augment .* shape \(5,\)"):
+        load_data(flags(tmp_path / "d.npz", "--augment"), model)
+
+
 def test_only_training_is_augmented(tmp_path):
     rng = np.random.default_rng(0)
     x = rng.uniform(size=(8, 6, 6, 3)).astype("float32")

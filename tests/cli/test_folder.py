@@ -35,3 +35,16 @@ def test_other_files_are_never_replaced(tmp_path, overwrite):
         check_folder(tmp_path / "link", ("a",), overwrite)
     with pytest.raises(UsageError, match="no folder"):
         check_folder(tmp_path / "no/where", ("a",), overwrite)
+
+
+@pytest.mark.parametrize("name", [".", "", "../here", "link"])
+def test_the_folder_that_one_is_in_is_not_replaced(name, tmp_path, monkeypatch):
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    folder = name or str(here)
+    if name == "link":
+        folder = tmp_path / "up" / "here"
+        (tmp_path / "up").symlink_to(tmp_path)
+    with pytest.raises(UsageError, match="the folder that you are in"):
+        check_folder(folder, (), overwrite=True)

@@ -70,6 +70,7 @@ def test_inspect_refuses_what_cannot_be_reached(cli, model_file):
         ("--round_to 0", "round_to"),
         ("--no_prune --no_decompose", "nothing can be"),
         ("--resource latency --budget 0", "positive"),
+        ("--resource latency", "needs a --budget"),
         ("--resource latency --budget 0.5 --latency_table no.json", "no.json"),
     ],
 )
