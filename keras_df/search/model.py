@@ -71,8 +71,9 @@ class SearchModel(ResumableModel):
     Raises:
         TypeError: If an argument is of the wrong type.
         ValueError: If `model` is subclassed, not built, has weights that are
-            not finite or nothing that can be compressed, or if the budget
-            cannot be reached; the message says what can.
+            not finite or nothing that can be compressed, if the budget
+            cannot be reached (the message says what can), or if
+            `keras.config.floatx()` is not `"float32"`.
 
     Example:
 
@@ -99,6 +100,7 @@ class SearchModel(ResumableModel):
         **kwargs,
     ):
         check_strategy()
+        _check_floatx()
         constraints = as_constraints(constraints)
         wanted = "`keras_df.SearchConfig`"
         check_type("config", config, SearchConfig, wanted, optional=True)
@@ -457,6 +459,16 @@ class SearchModel(ResumableModel):
 
     def build(self, input_shape=None):
         self.built = True
+
+
+def _check_floatx():
+    """Keras makes constants of this type, and TensorFlow mixes none."""
+    if (floatx := keras.config.floatx()) != "float32":
+        raise ValueError(
+            "A search computes in float32, whatever the layers compute in. "
+            "Call `keras.config.set_floatx('float32')` before it; the model "
+            f"stays as it is. Received: floatx={floatx!r}"
+        )
 
 
 def _without(variables, excluded):

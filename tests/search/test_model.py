@@ -481,6 +481,17 @@ def test_a_layer_that_cannot_be_copied_stays_as_it_is():
     assert count == len(search.variables)
 
 
+@pytest.mark.parametrize("floatx", ["float64", "float16"])
+def test_constants_of_another_type_are_refused(floatx):
+    model = small_network()
+    keras.config.set_floatx(floatx)
+    try:
+        with pytest.raises(ValueError, match=f"set_floatx.*'{floatx}'"):
+            SearchModel(model, kdf.MACs(0.6))
+    finally:
+        keras.config.set_floatx("float32")
+
+
 @pytest.mark.parametrize("policy", ["float64", "bfloat16"])
 def test_steps_are_counted_under_any_policy(policy):
     keras.config.set_dtype_policy(policy)
