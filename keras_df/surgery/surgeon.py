@@ -113,7 +113,8 @@ class Surgeon:
         changed = {id(getattr(old, key)): weights[key] for key in weights}
         list(layers_within(old, layer))
         for source, target in zip(old.weights, layer.weights, strict=True):
-            target.assign(changed.get(id(source), source))
+            # As an array: JAX would let both variables share one buffer.
+            target.assign(changed.get(id(source), np.asarray(source)))
 
     def matrix(self, node):
         """Returns what stays of a kernel, by Scheme 1, as an array."""

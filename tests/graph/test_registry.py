@@ -6,6 +6,7 @@ import pytest
 from invariant import all_reasons
 from invariant import assert_compresses
 from invariant import prunable_channels
+from invariant import random_plan
 from keras import layers
 from keras import ops
 
@@ -97,6 +98,34 @@ def test_rule_lets_channels_pass():
     model = network(ChannelScale())
     assert prunable_channels(model)["before"] == 8
     assert_compresses(model)
+
+
+class Tempered(ChannelScale):
+    """Has a weight that its rule does not speak of."""
+
+    def build(self, shape):
+        super().build(shape)
+        self.temperature = self.add_weight(shape=(), initializer="ones")
+
+    def call(self, x):
+        return super().call(x) / self.temperature
+
+
+def test_training_what_was_compressed_leaves_the_original_as_it_is():
+    """JAX gives the memory of what it trains away."""
+    register_rule(Tempered)(
+        lambda call: Flow(
+            [call.output(-1, ids := call.read(call.inputs[0], -1))],
+            weights={"scale": {0: ids}},
+        )
+    )
+    model = network(Tempered())
+    x = np.random.default_rng(0).normal(size=(8, 6)).astype("float32")
+    before = np.asarray(model(x))
+    small = kdf.compress(model, random_plan(model))
+    small.compile("sgd", "mse")
+    small.fit(x, np.zeros((8, 3)), verbose=0)
+    np.testing.assert_array_equal(np.asarray(model(x)), before)
 
 
 def test_rule_with_a_kernel_prunes():
