@@ -1,5 +1,6 @@
 """Caps that other constraints leave no room for."""
 
+from keras_df.budgets.constraints import ROUNDING
 from keras_df.budgets.groups import filters
 
 LISTED = 3
@@ -21,7 +22,7 @@ def exceeded_caps(allocator, selection):
     found = [
         f"'{path}' keeps {kept} of {size} {what} (at most {cap:.1%})"
         for path, what, kept, size, cap in _capped(allocator, selection)
-        if kept > cap * size
+        if kept > cap * size + ROUNDING
     ]
     if not found:
         return []

@@ -18,6 +18,9 @@ from keras_df.checks import check_type
 from keras_df.checks import is_finite_number
 from keras_df.checks import shown
 
+ROUNDING = 1e-6
+"""By how much a share times a size may miss the count that is meant."""
+
 
 @keras.saving.register_keras_serializable(package="keras_df")
 @dataclass(frozen=True)
@@ -46,10 +49,10 @@ class Constraints:
         min_channels: Smallest number of channels that a layer keeps.
         floors: Dict from layers to the smallest share of their channels and
             of their rank that remains, in `[0, 1]`.
-        caps: Dict from layers to the largest share of their channels and of
-            their rank that remains, in `(0, 1]`. None may be below
-            a floor of the same layer. The plan's notes name those that the
-            other constraints leave no room for.
+        caps: Dict from layers to the largest share of their channels that
+            remains, and of their rank if they become a pair, in `(0, 1]`.
+            None may be below a floor of the same layer. The plan's notes
+            name those that the other constraints leave no room for.
         skip: Layers that keep all their filters and stay dense. Their inputs
             may still shrink with the layers before them.
 
@@ -185,8 +188,9 @@ class Constraints:
         """
         counts = np.arange(self.round_to, size, self.round_to)
         counts = np.append(counts, size)
-        least = min(max(math.ceil(low * size), minimum), size)
-        allowed = counts[(counts >= least) & (counts <= high * size)]
+        least = min(max(math.ceil(low * size - ROUNDING), minimum), size)
+        most = high * size + ROUNDING
+        allowed = counts[(counts >= least) & (counts <= most)]
         if not whole and len(allowed) > 1 and allowed[-1] % self.round_to:
             return allowed[:-1]
         if len(allowed):

@@ -1,5 +1,7 @@
+import keras
 import numpy as np
 import pytest
+from keras import layers
 
 from keras_df import Constraints
 from keras_df import MACs
@@ -69,3 +71,15 @@ def test_plans_carry_the_note(residual_model):
     assert any(wanted in note for note in search.plan().notes)
     plan = baselines.magnitude(residual_model, budget, constraints=constraints)
     assert any(wanted in note for note in plan.notes)
+
+
+@pytest.mark.parametrize("share, size", [(0.55, 100), (0.14, 50), (0.29, 100)])
+def test_a_floor_and_a_cap_of_one_share_agree(share, size):
+    inputs = keras.Input((4, 4, 3))
+    x = layers.Conv2D(size, 3, padding="same", name="wide")(inputs)
+    model = keras.Model(inputs, layers.Conv2D(4, 3, padding="same")(x))
+    shares = {"wide": share}
+    constraints = Constraints(decompose=False, floors=shares, caps=shares)
+    plan = baselines.random(model, MACs(0.9), 0, constraints)
+    assert len(plan.layers["wide"].kept) == round(share * size)
+    assert not any("caps" in note for note in plan.notes)
