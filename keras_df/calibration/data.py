@@ -100,6 +100,8 @@ def iterate_batches(data, batch_size=128):
         indices = itertools.count() if count is None else range(count)
         return (_inputs(_as_tuple(data[index])) for index in indices)
     if hasattr(data, "__iter__") and not isinstance(data, _NO_DATA):
+        if _is_torch_loader(data):
+            return (_inputs(_as_tuple(batch)) for batch in data)
         return map(_inputs, data)
     raise TypeError(
         "Expected data as `Model.fit` takes it: a `tf.data.Dataset`, a "
@@ -194,8 +196,16 @@ def _array_batches(data, batch_size):
 
 
 def _as_tuple(batch):
-    """Of a `PyDataset`, Keras reads lists as tuples."""
+    """Of a `PyDataset` or a PyTorch loader, Keras reads lists as tuples."""
     return tuple(batch) if isinstance(batch, list) else batch
+
+
+def _is_torch_loader(data):
+    return any(
+        kind.__name__ == "DataLoader"
+        and kind.__module__.startswith("torch.utils.data")
+        for kind in type(data).__mro__
+    )
 
 
 def _inputs(batch):

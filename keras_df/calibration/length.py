@@ -27,8 +27,14 @@ def batch_count(data, batch_size=None, validation_split=None):
     if shapes and all(shapes):
         samples = math.floor(shapes[0][0] * (1 - (validation_split or 0)))
         return math.ceil(samples / (batch_size or 32))
-    is_loader = hasattr(data, "__len__") and not isinstance(data, (list, tuple))
-    return len(data) if is_loader else None
+    return None if isinstance(data, (list, tuple)) else _length(data)
+
+
+def _length(loader):
+    try:
+        return len(loader)
+    except TypeError:  # As of a PyTorch loader of an endless stream.
+        return None
 
 
 def is_of_unknown_length(data):

@@ -180,3 +180,16 @@ def test_a_list_with_an_array_per_input_is_no_list_of_batches(two_inputs):
 def test_one_tensor_does_not_fit_two_inputs(two_inputs):
     with pytest.raises(ValueError, match="does not fit"):
         flat_inputs(two_inputs, np.zeros((10, 3)))
+
+
+def test_lists_of_a_torch_loader_are_batches():
+    """Its default collation makes a list of inputs and targets."""
+
+    class DataLoader:
+        def __iter__(self):
+            return iter([[X[:4], Y[:4]], [X[4:], Y[4:]]])
+
+    DataLoader.__module__ = "torch.utils.data.dataloader"
+    first, second = take_batches(DataLoader(), 2)
+    np.testing.assert_array_equal(first, X[:4])
+    np.testing.assert_array_equal(second, X[4:])

@@ -30,6 +30,11 @@ class Loader:
         return iter([(np.zeros((4, 2)), np.zeros(4))] * 7)
 
 
+class EndlessLoader(Loader):
+    def __len__(self):
+        raise TypeError("object of type 'Stream' has no len()")
+
+
 def generator():
     yield np.zeros((4, 2)), np.zeros(4)
 
@@ -41,6 +46,7 @@ def generator():
         (Batches(0), 0),
         (Batches(None), None),
         (Loader(), 7),
+        (EndlessLoader(), None),
         (generator(), None),
         (np.zeros((70, 2)), 3),
         ({"a": np.zeros((64, 2)), "b": np.zeros((64, 3))}, 2),
