@@ -404,11 +404,13 @@ class SearchModel(ResumableModel):
         Returns:
             A `CompressionPlan`, its cost counted on the real layers.
         """
+        self.synchronize()
         scores = np.ones(self._graph.unit_count)
         logits = ops.convert_to_numpy(self._mask_logits())
         scores[self._free] = unit_scores(logits)
         thresholds = ops.convert_to_numpy(self.thresholds)
-        thresholds = np.append(thresholds, 0)[self._rank_slots]
+        # An optimizer's average may have left the interval.
+        thresholds = np.append(np.clip(thresholds, 0, 1), 0)[self._rank_slots]
         spectra = masked_spectra(self.wrappers.values(), self._finite_mask())
         ranks = [
             rank_scores(sigma, threshold)

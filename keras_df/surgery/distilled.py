@@ -25,6 +25,7 @@ class Distilled(keras.Model):
         super().__init__(
             name=f"{student.name}_distilled", dtype=student.dtype_policy
         )
+        self.autocast = False  # The first layer may compute in float32.
         _check_tensors("inputs", student, teacher)
         _check_tensors("outputs", student, teacher)
         distillation.validate_model_compatibility(teacher, student)

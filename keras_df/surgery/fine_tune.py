@@ -96,9 +96,14 @@ def fine_tune(
     error loss in knowledge distillation, 2021.
     """
     _check(model, teacher, distillation, epochs, learning_rate)
-    steps = epochs * _steps_per_epoch(data, fit_options)
+    first = fit_options.get("initial_epoch") or 0
+    steps = max(epochs - first, 0) * _steps_per_epoch(data, fit_options)
     if steps == 0:
-        raise ValueError(f"The data set is empty. Received: data={data!r}")
+        raise ValueError(
+            "The data set is empty, or `initial_epoch` is not below `epochs`: "
+            f"nothing is left to train on. Received: data={data!r}, "
+            f"epochs={epochs}, initial_epoch={first}"
+        )
     # Both share the optimizer, so that `model` ends compiled either way.
     optimizer = _optimizer(learning_rate, steps)
     trained = model

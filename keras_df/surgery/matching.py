@@ -35,6 +35,8 @@ def match_outputs(model, teacher):
         for index, (output, other) in enumerate(pairs):
             _check_alike(index, activation_of(output), activation_of(other))
     outputs = graph_of(model).output
+    if isinstance(outputs, (list, tuple)) and len(outputs) == 1:
+        outputs = outputs[0]  # So does Keras when it calls the model.
     return FeatureDistillation(tree.map_structure(_error_of, outputs))
 
 

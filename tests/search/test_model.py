@@ -481,6 +481,28 @@ def test_a_layer_that_cannot_be_copied_stays_as_it_is():
     assert count == len(search.variables)
 
 
+def test_thresholds_that_an_average_took_too_far_are_read_as_the_bound():
+    search = SearchModel(small_network(), kdf.MACs(0.6))
+    search.thresholds.assign(np.full(search.thresholds.shape, 0.0))
+    expected = search.plan()
+    search.thresholds.assign(np.full(search.thresholds.shape, -0.02))
+    assert search.plan() == expected
+
+
+def test_a_plan_during_training():
+    search = compiled(SearchModel(small_network(), kdf.MACs(0.6)))
+    costs = []
+
+    def look(batch, logs):
+        costs.append(search.plan().costs["macs"])
+
+    x, y = separable_data()
+    callback = keras.callbacks.LambdaCallback(on_train_batch_end=look)
+    search.fit(x, y, batch_size=64, verbose=0, callbacks=[callback])
+    assert len(costs) > 1
+    assert all(after <= 0.6 * before for before, after in costs)
+
+
 @pytest.mark.parametrize("floatx", ["float64", "float16"])
 def test_constants_of_another_type_are_refused(floatx):
     model = small_network()

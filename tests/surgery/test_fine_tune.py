@@ -398,3 +398,47 @@ def test_a_training_that_diverged_is_not_passed_over():
         kdf.fine_tune(
             regressor(), (x, y), "mse", learning_rate=1e6, epochs=9, verbose=0
         )
+
+
+def test_a_single_output_in_a_list_has_a_teacher():
+    x, y = regression_data()
+    student, teacher = (
+        keras.Model(model.inputs, model.outputs)
+        for model in (regressor(), regressor(16))
+    )
+    own, other = predictions(student, x), predictions(teacher, x)
+    expected = (np.mean((own - y) ** 2) + np.mean((own - other) ** 2)) / 2
+    actual = first_loss(student, (x, y), "mse", teacher=teacher)
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)
+
+
+def test_inputs_of_a_mixed_network_keep_their_precision():
+    """Its first layer may be there to scale them, in float32."""
+
+    def shifted():
+        inputs = keras.Input((3,), dtype="float32")
+        scale = layers.Rescaling(1.0, -1000.0, dtype="float32")
+        x = layers.Dense(1, kernel_initializer="ones")(scale(inputs))
+        return keras.Model(inputs, layers.Activation("linear")(x))
+
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        student, teacher = shifted(), shifted()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    x = 1000 + np.random.default_rng(0).integers(-8, 8, (16, 3)) / 8
+    y = np.sum(x - 1000, 1, keepdims=True)
+    loss = first_loss(
+        student, (x, y), "mse", teacher=teacher, learning_rate=1e-9
+    )
+    assert loss < 1e-3
+
+
+def test_the_learning_rate_falls_to_zero_from_an_initial_epoch_on():
+    model = regressor()
+    kdf.fine_tune(
+        model, regression_data(64), "mse", epochs=5, initial_epoch=2, verbose=0
+    )
+    rate = float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
+    assert int(model.optimizer.iterations) == 6
+    assert rate == pytest.approx(0, abs=1e-6)
