@@ -188,11 +188,14 @@ def _array_batches(data, batch_size):
     count = -(-size // batch_size)
 
     def batch(start):
-        return keras.tree.map_structure(
-            lambda x: np.asarray(x[start::count]), data
-        )
+        return keras.tree.map_structure(lambda x: _dense(x[start::count]), data)
 
     return map(batch, range(count))
+
+
+def _dense(rows):
+    """An array, of a sparse one of SciPy's too."""
+    return rows.toarray() if hasattr(rows, "toarray") else np.asarray(rows)
 
 
 def _as_tuple(batch):

@@ -193,3 +193,10 @@ def test_lists_of_a_torch_loader_are_batches():
     first, second = take_batches(DataLoader(), 2)
     np.testing.assert_array_equal(first, X[:4])
     np.testing.assert_array_equal(second, X[4:])
+
+
+def test_sparse_arrays_are_read():
+    sparse = pytest.importorskip("scipy.sparse")
+    batches = take_batches(sparse.csr_array(X), 3, batch_size=4)
+    for batch, expected in zip(batches, SPREAD, strict=True):
+        np.testing.assert_array_equal(batch, expected)
