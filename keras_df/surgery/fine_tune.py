@@ -1,8 +1,10 @@
 """fine_tune: the training that a compressed model needs, with a teacher."""
 
+import contextlib
 import math
 
 import keras
+import numpy as np
 
 from keras_df.calibration import batch_count
 from keras_df.checks import check_positive_integer
@@ -114,9 +116,10 @@ def fine_tune(
         optimizer = trained.optimizer
     model.compile(optimizer, loss, metrics=metrics)
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    history = trained.fit(
-        x, y, sample_weight=sample_weight, epochs=epochs, **fit_options
-    )
+    with _unharmed(teacher):
+        history = trained.fit(
+            x, y, sample_weight=sample_weight, epochs=epochs, **fit_options
+        )
     _check_finite(history, learning_rate)
     return history
 
@@ -130,6 +133,22 @@ def _optimizer(learning_rate, steps):
         warmup_steps=warm_up,
     )
     return keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True)
+
+
+@contextlib.contextmanager
+def _unharmed(teacher):
+    """Gives a teacher back the values that a step that fails leaves it without.
+
+    JAX trains on the values of all variables, and Keras has none meanwhile.
+    """
+    variables = teacher.variables if teacher is not None else []
+    values = [np.array(keras.ops.convert_to_numpy(x)) for x in variables]
+    try:
+        yield
+    except BaseException:
+        for variable, value in zip(variables, values):
+            variable.assign(value)
+        raise
 
 
 def _steps_per_epoch(data, options):

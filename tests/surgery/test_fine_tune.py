@@ -442,3 +442,18 @@ def test_the_learning_rate_falls_to_zero_from_an_initial_epoch_on():
     rate = float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
     assert int(model.optimizer.iterations) == 6
     assert rate == pytest.approx(0, abs=1e-6)
+
+
+def test_a_step_that_fails_leaves_the_teacher_as_it_is():
+    class Failing(keras.distillation.FeatureDistillation):
+        def compute_loss(self, *args, **kwargs):
+            raise KeyboardInterrupt
+
+    student, teacher = regressor(), regressor(16)
+    x, y = regression_data()
+    before = predictions(teacher, x)
+    with pytest.raises(KeyboardInterrupt):
+        kdf.fine_tune(
+            student, (x, y), "mse", teacher=teacher, distillation=Failing("mse")
+        )
+    np.testing.assert_array_equal(predictions(teacher, x), before)
