@@ -23,6 +23,7 @@ from keras_df.export.verification import require_packages
 from keras_df.export.verification import require_tensorflow
 from keras_df.files import check_target
 from keras_df.graph import analyze
+from keras_df.graph.walk import graph_of
 from keras_df.surgery import baselines
 from keras_df.surgery import compress
 
@@ -86,6 +87,7 @@ def measure_latency(
     check_positive_integer("repeats", repeats)
     if filepath is not None:
         check_target(filepath)
+    graph_of(model)
     model = in_float32(model)
     graph = analyze(model)
     roles = _roles(graph)
